@@ -1,0 +1,1 @@
+"""Readers: what a data set is on disk becomes one image table."""
