@@ -1,0 +1,150 @@
+"""Query expansion on verified images, for queries and (database side) for index images.
+
+The image's descriptor is averaged with those of its most reliable neighbours and normalised again (Chum et
+al. 2007, "Total Recall"; alpha weighting: Radenović et al. 2018). An image without a reliable neighbour
+keeps its descriptor bit for bit. All neighbours contribute their descriptors as they were before expansion,
+so that the result does not depend on any order.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.verification.rerank import neighbor_inliers, rerank_order
+
+BLOCK = 8192
+"""Images expanded at a time; bounds memory."""
+
+
+class ExpansionConfig(Configuration):
+    """How descriptors are expanded.
+
+    Attributes:
+        images: most reliable neighbours averaged with an image (the paper: 2).
+        method: weight of each neighbour, the image itself having 1: `average` 1 (the paper), `alpha` its
+            similarity to the power `alpha`, `inlier_weighted` inliers / (inliers + min_inliers), that is one
+            half at the floor and towards 1 above it.
+        alpha: exponent of `alpha`.
+        database_side: whether index images are expanded as well.
+    """
+
+    images: int = 2
+    method: Literal["average", "alpha", "inlier_weighted"] = "average"
+    alpha: float = 3.0
+    database_side: bool = True
+
+
+def expand(
+    descriptors: NDArray[np.float32],
+    index_descriptors: NDArray[np.float32],
+    neighbors: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    inliers: NDArray[np.int32],
+    config: ExpansionConfig,
+    min_inliers: int,
+) -> NDArray[np.float32]:
+    """Expand descriptors by their most reliable neighbours.
+
+    Args:
+        descriptors: `[n, d]` of the images to expand, L2-normalised.
+        index_descriptors: `[m, d]` of the index, before expansion.
+        neighbors: `[n, k]` index rows in descending similarity, -1 padded.
+        weights: `[n, k]` their similarities.
+        inliers: `[n, c]`, c <= k, of the leading neighbours (`neighbor_inliers`); negative entries (the image
+            itself, padding) are never used.
+        config: parameters.
+        min_inliers: inliers from which a neighbour is reliable.
+
+    Returns:
+        float32 `[n, d]` with L2-normalised rows; rows without a reliable neighbour are unchanged.
+    """
+    result = np.array(descriptors, dtype=np.float32)
+    columns = rerank_order(inliers, min_inliers)[:, : config.images]
+    counts = np.take_along_axis(inliers, columns, axis=1)
+    reliable = counts >= max(min_inliers, 1)
+    changed = np.flatnonzero(reliable.any(axis=1))
+    for start in range(0, len(changed), BLOCK):
+        rows = changed[start : start + BLOCK]
+        chosen, used = columns[rows], reliable[rows]
+        factors = np.where(
+            used,
+            _factors(
+                np.take_along_axis(weights[rows], chosen, axis=1), counts[rows], config, max(min_inliers, 1)
+            ),
+            0.0,
+        )
+        images = np.where(used, np.take_along_axis(neighbors[rows], chosen, axis=1), 0)
+        total = result[rows].astype(np.float64)
+        for column in range(chosen.shape[1]):
+            total += factors[:, column, None] * index_descriptors[images[:, column]]
+        norms = np.linalg.norm(total, axis=1, keepdims=True)
+        result[rows] = np.where(norms > 0, total / np.maximum(norms, 1e-12), result[rows])
+    return result
+
+
+def expand_queries_and_index(
+    queries: NDArray[np.float32],
+    index: NDArray[np.float32],
+    query_neighbors: NDArray[np.int32],
+    query_weights: NDArray[np.float32],
+    index_neighbors: NDArray[np.int32],
+    index_weights: NDArray[np.float32],
+    verified: pd.DataFrame,
+    config: ExpansionConfig,
+    candidates: int,
+    min_inliers: int,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Expand both sides of a k-NN graph from one set of verified pairs.
+
+    Args:
+        queries: `[q, d]` descriptors.
+        index: `[n, d]` descriptors.
+        query_neighbors: `[q, k]` index rows nearest to each query.
+        query_weights: `[q, k]`.
+        index_neighbors: `[n, k]` index rows nearest to each index image.
+        index_weights: `[n, k]`.
+        verified: pairs of `collect_pairs`.
+        config: parameters.
+        candidates: leading neighbours that were verified.
+        min_inliers: inliers from which a neighbour is reliable.
+
+    Returns:
+        Expanded queries and expanded index (the index as it was unless `database_side`).
+    """
+    count = len(queries)
+    expanded_queries = expand(
+        queries,
+        index,
+        query_neighbors,
+        query_weights,
+        neighbor_inliers(query_neighbors, 0, count, verified, candidates),
+        config,
+        min_inliers,
+    )
+    if not config.database_side:
+        return expanded_queries, np.array(index, dtype=np.float32)
+    expanded_index = expand(
+        index,
+        index,
+        index_neighbors,
+        index_weights,
+        neighbor_inliers(index_neighbors, count, count, verified, candidates),
+        config,
+        min_inliers,
+    )
+    return expanded_queries, expanded_index
+
+
+def _factors(
+    similarities: NDArray[np.float32], inliers: NDArray[np.int32], config: ExpansionConfig, floor: int
+) -> NDArray[np.float64]:
+    if config.method == "alpha":
+        return np.maximum(similarities, 0.0).astype(np.float64) ** config.alpha
+    if config.method == "inlier_weighted":
+        return inliers / (inliers + float(floor))
+    return np.ones(inliers.shape)

@@ -1,0 +1,286 @@
+"""Spatial verification of candidate pairs of images, in resumable shards."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from landmark_retrieval.configuration import Configuration, digest
+from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.sharding import Arrays, ExecutorConfig, ShardPlan, ShardStore, ShardTask
+from landmark_retrieval.verification.matching import MatchingConfig, match
+from landmark_retrieval.verification.ransac import (
+    NO_MODEL,
+    RansacConfig,
+    available_method,
+    estimate_homography,
+)
+
+if TYPE_CHECKING:
+    from landmark_retrieval.local_features.base import LocalFeatures
+    from landmark_retrieval.local_features.store import LocalFeatureStore
+
+VERSION = 1
+"""Raised when the same parameters give other results; part of every fingerprint."""
+
+MIN_INLIERS = {"aliked": 15, "disk": 15, "xfeat": 15, "delf": 15, "sift": 12}
+"""Floor for inliers of each extractor where the configuration leaves it open."""
+
+DEFAULT_MIN_INLIERS = 15
+"""Floor for inliers of extractors that `MIN_INLIERS` does not name."""
+
+HOMOGRAPHY_COLUMNS = [f"h{i}{j}" for i in (1, 2, 3) for j in (1, 2, 3)]
+
+
+class VerificationConfig(Configuration):
+    """How candidate pairs are verified.
+
+    Attributes:
+        candidates: neighbours of each image that are verified and re-ranked (the paper: 10).
+        matching: tentative correspondences.
+        ransac: homography estimation.
+        min_inliers: inliers from which a pair counts as verified; None takes the extractor's calibrated
+            value from `MIN_INLIERS`.
+        seed: seed of all sampling; each pair derives its own from it.
+        shard_size: images whose pairs make one shard, the unit of resuming.
+        executor: where shards are computed.
+    """
+
+    candidates: int = 10
+    matching: MatchingConfig = MatchingConfig()
+    ransac: RansacConfig = RansacConfig()
+    min_inliers: int | None = None
+    seed: int = 0
+    shard_size: int = 64
+    executor: ExecutorConfig = ExecutorConfig(backend="loky")
+
+    def resolve(self, extractor: str | None) -> VerificationConfig:
+        """Return the configuration with every open value filled in for an extractor."""
+        floor = self.min_inliers
+        if floor is None:
+            floor = MIN_INLIERS.get(extractor or "", DEFAULT_MIN_INLIERS)
+        return self.model_copy(update={"matching": self.matching.resolve(extractor), "min_inliers": floor})
+
+
+def candidate_pairs(
+    query_neighbors: NDArray[np.int32],
+    index_neighbors: NDArray[np.int32],
+    candidates: int,
+) -> NDArray[np.int64]:
+    """Return the pairs of images to verify, each unordered pair once.
+
+    Args:
+        query_neighbors: `[q, k]` index rows nearest to each query, -1 padded.
+        index_neighbors: `[n, k]` index rows nearest to each index image, -1 padded; `[0, k]` leaves the
+            database side out.
+        candidates: leading columns that count.
+
+    Returns:
+        int64 `[m, 2]` table rows (query i is row i, index j is row q + j), first less than second, ascending.
+    """
+    queries = len(query_neighbors)
+    total = queries + max(len(index_neighbors), int(query_neighbors.max(initial=-1)) + 1)
+    keys = []
+    for first, neighbors in ((0, query_neighbors), (queries, index_neighbors)):
+        top = neighbors[:, :candidates].astype(np.int64)
+        sources = np.broadcast_to(np.arange(first, first + len(top))[:, None], top.shape)
+        there = top >= 0
+        source, target = sources[there], top[there] + queries
+        low, high = np.minimum(source, target), np.maximum(source, target)
+        keys.append((low * total + high)[low != high])
+    unique = np.unique(np.concatenate(keys))
+    return np.stack([unique // max(total, 1), unique % max(total, 1)], axis=1)
+
+
+def plan_verification(
+    pairs: NDArray[np.int64],
+    features: LocalFeatureStore,
+    config: VerificationConfig,
+    executor: ExecutorConfig | None = None,
+) -> ShardPlan:
+    """Plan the verification of pairs.
+
+    Shards hold the pairs of `shard_size` consecutive first images, so that a worker reads the features of
+    these once, and so that other pairs elsewhere do not change them. The content of a shard depends on its
+    pairs, the features of their images and the parameters, not on the number of workers.
+
+    Args:
+        pairs: int64 `[m, 2]` table rows from `candidate_pairs`.
+        features: local features of all images that occur.
+        config: parameters.
+        executor: where shards are computed; None takes the one of the configuration.
+
+    Returns:
+        A plan whose shards hold `pairs` int64 `[m, 2]`, `matches` int32 `[m]` (tentative correspondences),
+        `inliers` int32 `[m]` and `homographies` float32 `[m, 3, 3]` (first image to second, pixels of the
+        original images, all zeros without a model).
+    """
+    extractor = features.manifest()["metadata"].get("extractor")
+    resolved = config.resolve(extractor)
+    parameters = digest(
+        VERSION,
+        available_method(resolved.ransac.method),
+        resolved.model_dump(mode="json", include={"matching", "ransac", "min_inliers", "seed"}),
+    )
+    ordered = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    buckets = ordered[:, 0] // config.shard_size
+    tasks = []
+    for bucket, start, stop in _runs(buckets):
+        block = ordered[start:stop]
+        inputs = sorted({features.fingerprint_of(int(row)) for row in np.unique(block)})
+        tasks.append(
+            ShardTask(
+                key=f"pairs-{bucket:07d}",
+                fingerprint=digest(parameters, hashlib.sha256(block.tobytes()).hexdigest(), inputs),
+                compute=VerifyPairs(block, features, resolved),
+            )
+        )
+    return ShardPlan(
+        description="spatial verification",
+        tasks=tasks,
+        executor=executor or config.executor,
+        metadata={
+            "extractor": extractor,
+            "pairs": len(ordered),
+            "min_inliers": resolved.min_inliers,
+            "ratio": resolved.matching.ratio,
+            "method": available_method(resolved.ransac.method),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class VerifyPairs:
+    """The computation of one shard; called without arguments in any process."""
+
+    pairs: NDArray[np.int64]
+    features: LocalFeatureStore
+    config: VerificationConfig
+
+    def __call__(self) -> Arrays:
+        """Return the arrays of the shard (see `plan_verification`)."""
+        matches = np.zeros(len(self.pairs), np.int32)
+        inliers = np.zeros(len(self.pairs), np.int32)
+        homographies = np.zeros((len(self.pairs), 3, 3), np.float32)
+        with threadpool_limits(1):
+            for i, (row_a, row_b) in enumerate(self.pairs.tolist()):
+                result = verify_pair(
+                    self.features.get(row_a),
+                    self.features.get(row_b),
+                    self.config,
+                    pair_seed(self.config.seed, row_a, row_b),
+                )
+                matches[i], inliers[i], homographies[i] = result.matches, result.inliers, result.homography
+        return {"pairs": self.pairs, "matches": matches, "inliers": inliers, "homographies": homographies}
+
+
+@dataclass(frozen=True)
+class VerifiedPair:
+    """What is known of one pair.
+
+    Attributes:
+        matches: number of tentative correspondences.
+        inliers: number of them that agree with the homography.
+        homography: `[3, 3]` from the first image to the second, pixels of the original images; zeros without
+            a model.
+    """
+
+    matches: int
+    inliers: int
+    homography: NDArray[np.float64]
+
+
+def verify_pair(a: LocalFeatures, b: LocalFeatures, config: VerificationConfig, seed: int) -> VerifiedPair:
+    """Match two images and estimate the homography between them.
+
+    Args:
+        a: features of the first image.
+        b: features of the second image.
+        config: parameters without open values.
+        seed: non-negative.
+    """
+    matched = match(a, b, config.matching)
+    scale_a = config.ransac.reference_side / long_side(a)
+    scale_b = config.ransac.reference_side / long_side(b)
+    homography, inliers = estimate_homography(
+        a.keypoints[matched[:, 0]].astype(np.float64) * scale_a,
+        b.keypoints[matched[:, 1]].astype(np.float64) * scale_b,
+        config.ransac,
+        seed,
+        config.min_inliers or 0,
+    )
+    count = int(inliers.sum())
+    if count:
+        homography = np.diag([1 / scale_b, 1 / scale_b, 1]) @ homography @ np.diag([scale_a, scale_a, 1])
+        homography = homography / homography[2, 2]
+    else:
+        homography = NO_MODEL
+    return VerifiedPair(len(matched), count, homography)
+
+
+def long_side(features: LocalFeatures) -> float:
+    """Return the longer side in pixels of the area that the keypoints cover, at least 1."""
+    if len(features.keypoints) == 0:
+        return 1.0
+    return max(1.0, float(features.keypoints.max()))
+
+
+def pair_seed(seed: int, row_a: int, row_b: int) -> int:
+    """Return a seed below 2³¹ for one pair, independent of what else is verified."""
+    return int(np.random.SeedSequence((seed, row_a, row_b)).generate_state(1)[0] >> 1)
+
+
+def collect_pairs(store: ShardStore) -> pd.DataFrame:
+    """Read all verified pairs.
+
+    Args:
+        store: what a plan of `plan_verification` has written.
+
+    Returns:
+        One row a pair, ordered by rows: `row_a`, `row_b` int64 (table rows, row_a < row_b), `matches`,
+        `inliers` int32, and `h11` ... `h33` float32, the homography from a to b (zeros without a model).
+    """
+    shards = list(store)
+    frame = {
+        "row_a": _concatenate([shard["pairs"][:, 0] for shard in shards], np.int64),
+        "row_b": _concatenate([shard["pairs"][:, 1] for shard in shards], np.int64),
+        "matches": _concatenate([shard["matches"] for shard in shards], np.int32),
+        "inliers": _concatenate([shard["inliers"] for shard in shards], np.int32),
+    }
+    for number, column in enumerate(HOMOGRAPHY_COLUMNS):
+        frame[column] = _concatenate(
+            [shard["homographies"].reshape(-1, 9)[:, number] for shard in shards], np.float32
+        )
+    return pd.DataFrame(frame)
+
+
+def floor_of(store: ShardStore) -> int:
+    """Return the number of inliers from which a pair of this store counts as verified.
+
+    Raises:
+        LandmarkRetrievalError: the store holds something else.
+    """
+    metadata = store.manifest()["metadata"]
+    if "min_inliers" not in metadata:
+        raise LandmarkRetrievalError(f"{store.root}: not a spatial verification; run spatial_verification")
+    return int(metadata["min_inliers"])
+
+
+def _runs(values: NDArray[np.int64]) -> list[tuple[int, int, int]]:
+    """Return (value, start, stop) for each run of equal values."""
+    if len(values) == 0:
+        return []
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(values)) + 1])
+    stops = np.append(starts[1:], len(values))
+    return [(int(values[start]), int(start), int(stop)) for start, stop in zip(starts, stops, strict=True)]
+
+
+def _concatenate(parts: Sequence[NDArray[Any]], dtype: type) -> NDArray[Any]:
+    return np.concatenate(parts) if parts else np.zeros(0, dtype)
