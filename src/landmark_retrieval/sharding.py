@@ -17,17 +17,21 @@ from typing import Any, Literal
 
 import fsspec
 import numpy as np
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, cpu_count, delayed, parallel_config
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.configuration import Configuration, digest
 from landmark_retrieval.errors import LandmarkRetrievalError
 
 logger = logging.getLogger(__name__)
 
 Arrays = Mapping[str, NDArray[Any]]
 MANIFEST = "manifest.json"
+
+ATTEMPTS = 3
+"""Times a shard is tried when its worker process dies; an exception inside a shard is not tried again."""
 
 
 class ExecutorConfig(Configuration):
@@ -138,27 +142,23 @@ class ShardStore:
     def run(self, plan: ShardPlan) -> None:
         """Compute the shards of the plan that are not in the store yet, then write the manifest.
 
-        A failing shard stops the run; finished shards stay and are not computed again.
-        """
-        from landmark_retrieval.configuration import digest
+        A failing shard stops the run; finished shards stay and are not computed again. When a worker process
+        dies (killed by the system, a node lost), what is missing is given to fresh workers. Until the
+        manifest is written the store keeps what it held before.
 
-        self._fs.makedirs(self._path(""), exist_ok=True)
-        present = {
-            path.rsplit("/", 1)[-1] for path in self._fs.ls(self._path(""), detail=False, refresh=True)
-        }
+        Raises:
+            LandmarkRetrievalError: two shards of the plan have the same name, or workers keep dying.
+        """
         wanted = [task.file_name for task in plan.tasks]
+        if len(set(wanted)) < len(wanted):
+            raise LandmarkRetrievalError(
+                f"{plan.description}: two shards have the same key; make keys unique"
+            )
+        self._fs.makedirs(self._path(""), exist_ok=True)
+        present = self._names()
         missing = [task for task in plan.tasks if task.file_name not in present]
-        stale = self._describe_reuse(plan, missing, present)
-        if missing:
-            jobs = (delayed(_compute_and_write)(self, task) for task in missing)
-            with tqdm(
-                total=len(plan.tasks),
-                initial=len(plan.tasks) - len(missing),
-                desc=plan.description,
-                unit="shard",
-            ) as progress:
-                for _ in _execute(jobs, plan.executor):
-                    progress.update()
+        self._describe_reuse(plan, missing, present)
+        self._compute(plan, missing)
         self._write_text(
             MANIFEST,
             json.dumps(
@@ -171,14 +171,47 @@ class ShardStore:
                 indent=1,
             ),
         )
-        for name in stale:
-            self._fs.rm_file(self._path(name))
-            if self._fs.exists(self._path(name + ".seconds")):
-                self._fs.rm_file(self._path(name + ".seconds"))
+        keep = {*wanted, *(name + ".seconds" for name in wanted), MANIFEST}
+        for name in sorted(present - keep):
+            if name.endswith((".npz", ".npz.seconds", ".tmp")):
+                self._fs.rm_file(self._path(name))
 
-    def _describe_reuse(self, plan: ShardPlan, missing: Sequence[ShardTask], present: set[str]) -> list[str]:
+    def _names(self) -> set[str]:
+        paths = self._fs.ls(self._path(""), detail=False, refresh=True)
+        return {path.rstrip("/").rsplit("/", 1)[-1] for path in paths}
+
+    def _compute(self, plan: ShardPlan, missing: Sequence[ShardTask]) -> None:
+        total = len(plan.tasks)
+        for attempt in range(1, ATTEMPTS + 1):
+            if not missing:
+                return
+            jobs = (delayed(_compute_and_write)(self, task) for task in missing)
+            try:
+                with tqdm(
+                    total=total, initial=total - len(missing), desc=plan.description, unit="shard"
+                ) as progress:
+                    for _ in _execute(jobs, plan.executor, len(missing)):
+                        progress.update()
+                return
+            except TerminatedWorkerError:
+                present = self._names()
+                missing = [task for task in missing if task.file_name not in present]
+                logger.warning(
+                    "%s: a worker process died (out of memory?); %d shards are left, attempt %d of %d",
+                    plan.description,
+                    len(missing),
+                    attempt,
+                    ATTEMPTS,
+                )
+        if missing:
+            raise LandmarkRetrievalError(
+                f"{plan.description}: worker processes keep dying at shard {missing[0].key}; "
+                "give the executor fewer workers or take smaller shards"
+            )
+
+    def _describe_reuse(self, plan: ShardPlan, missing: Sequence[ShardTask], present: set[str]) -> None:
         wanted = {task.file_name for task in plan.tasks}
-        stale = sorted(name for name in present if name.endswith(".npz") and name not in wanted)
+        stale = sum(name.endswith(".npz") and name not in wanted for name in present)
         reused = len(plan.tasks) - len(missing)
         if reused or stale:
             logger.info(
@@ -187,9 +220,8 @@ class ShardStore:
                 reused,
                 len(plan.tasks),
                 len(missing),
-                f", {len(stale)} made from other inputs or parameters are replaced" if stale else "",
+                f", {stale} made from other inputs or parameters are replaced" if stale else "",
             )
-        return stale
 
     def _write(self, task: ShardTask, arrays: Arrays, seconds: float) -> None:
         temporary = self._path(f".{task.file_name}.{uuid.uuid4().hex}.tmp")
@@ -215,21 +247,43 @@ def _compute_and_write(store: ShardStore, task: ShardTask) -> None:
     store._write(task, arrays, time.perf_counter() - start)
 
 
-def _execute(jobs: Iterator[Any], executor: ExecutorConfig) -> Iterator[None]:
-    workers = executor.workers if executor.workers is not None else -1
-    if executor.backend == "sequential":
+def _execute(jobs: Iterator[Any], executor: ExecutorConfig, count: int) -> Iterator[None]:
+    if executor.backend == "sequential" or (count == 1 and executor.backend != "dask"):
         yield from Parallel(n_jobs=1, return_as="generator")(jobs)
     elif executor.backend == "dask":
-        from distributed import Client
-
-        with (
-            Client(executor.scheduler, n_workers=executor.workers)
-            if executor.scheduler is None
-            else Client(executor.scheduler) as client
-        ):
-            logger.info("Dask dashboard: %s", client.dashboard_link)
-            with parallel_config(backend="dask", wait_for_workers_timeout=60):
-                yield from Parallel(n_jobs=-1, return_as="generator_unordered")(jobs)
+        yield from _execute_on_dask(jobs, executor, count)
     else:
+        workers = min(executor.workers or cpu_count(), count)
         with parallel_config(backend=executor.backend):
             yield from Parallel(n_jobs=workers, return_as="generator_unordered")(jobs)
+
+
+def _execute_on_dask(jobs: Iterator[Any], executor: ExecutorConfig, count: int) -> Iterator[None]:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise LandmarkRetrievalError(
+            "executor backend 'dask' is not installed: `pip install 'landmark_retrieval[cluster]'`"
+        ) from None
+    if executor.scheduler is None:
+        # One thread a worker: the robust estimators hold the interpreter's lock.
+        workers = min(executor.workers or cpu_count(), count)
+        client = Client(n_workers=workers, threads_per_worker=1)
+    else:
+        client = _connect(executor.scheduler)
+    with client:
+        logger.info("Dask dashboard: %s", client.dashboard_link)
+        with parallel_config(backend="dask", wait_for_workers_timeout=60, retries=ATTEMPTS - 1):
+            yield from Parallel(n_jobs=executor.workers or -1, return_as="generator_unordered")(jobs)
+
+
+def _connect(scheduler: str) -> Any:
+    from distributed import Client
+
+    try:
+        return Client(scheduler, timeout=30)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise LandmarkRetrievalError(
+            f"executor.scheduler: no Dask scheduler answers at '{scheduler}' ({error}); "
+            "start one with `dask scheduler` or leave the option out"
+        ) from None
