@@ -1,0 +1,15 @@
+"""Kedro datasets this project needs; named in the catalog as `landmark_retrieval.io.<class>`."""
+
+from landmark_retrieval.io.array_bundle import ArrayBundleDataset
+from landmark_retrieval.io.errors import ArtifactError
+from landmark_retrieval.io.html import HtmlDataset
+from landmark_retrieval.io.image_folder import ImageFolderDataset
+from landmark_retrieval.io.sharded import ShardedDataset
+
+__all__ = [
+    "ArrayBundleDataset",
+    "ArtifactError",
+    "HtmlDataset",
+    "ImageFolderDataset",
+    "ShardedDataset",
+]

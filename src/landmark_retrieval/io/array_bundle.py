@@ -1,0 +1,270 @@
+"""Kedro dataset of a dataclass of arrays: a folder of memory-mappable `.npy` files and one small JSON file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from kedro.io import AbstractDataset
+from kedro.utils import load_obj
+from kedro_datasets._typing import TablePreview
+from numpy.typing import NDArray
+
+from landmark_retrieval.io.errors import ArtifactError, damaged, one_line, passed_on
+
+INDEX = "bundle.json"
+"""File that names the bundle's class and lists its arrays and scalars."""
+
+FORMAT = 1
+"""Version of the layout on disk."""
+
+MAPPED_FROM_BYTES = 1 << 20
+"""Arrays at least this large are memory-mapped; smaller ones are read."""
+
+
+class ArrayBundleDataset(AbstractDataset[Any, Any]):
+    """A dataclass whose fields are arrays or scalars, stored as a local folder.
+
+    Array fields become `<field>.npy`, scalars (str, int, float, bool, None and tuples of them) go to `bundle.json`.
+    Arrays that come in blocks (an object with `shape` and `dtype` that iterates blocks of rows) are streamed to disk
+    and never held whole. Saving is atomic: the old artifact stays until the new one is complete. Loaded arrays are
+    read-only, and memory-mapped from 1 MiB on.
+
+    Args:
+        filepath: the folder, on a local file system.
+        bundle: dotted path of the dataclass, such as `landmark_retrieval.knn.KnnGraph`.
+        metadata: for plugins such as kedro-viz.
+    """
+
+    def __init__(self, *, filepath: str, bundle: str, metadata: dict[str, Any] | None = None) -> None:
+        self._folder = Path(filepath)
+        self._bundle = bundle
+        self.metadata = metadata
+
+    def load(self) -> Any:
+        """Return the stored bundle.
+
+        Raises:
+            ArtifactError: nothing is stored, a file is missing or damaged, or the stored fields are not the
+                class's fields (the artifact was made by another version).
+        """
+        self._recover()
+        index = self._index()
+        expected = _field_names(self._class())
+        stored = {*index["arrays"], *index["values"]}
+        if stored != expected:
+            raise ArtifactError(
+                f"{self._folder}: holds the fields {', '.join(sorted(stored))} but {self._bundle} has "
+                f"{', '.join(sorted(expected))}; delete it and run its pipeline again"
+            )
+        arrays = {name: self._read(name, facts) for name, facts in index["arrays"].items()}
+        values = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in index["values"].items()
+        }
+        with passed_on():
+            return self._class()(**arrays, **values)
+
+    def save(self, data: Any) -> None:
+        """Store a bundle in place of the one that is there.
+
+        Raises:
+            ArtifactError: the data is not of the bundle's class, a field cannot be stored, or the folder holds
+                something else.
+        """
+        if not isinstance(data, self._class()):
+            raise ArtifactError(f"{self._folder}: expected {self._bundle}, got {type(data).__name__}")
+        self._recover()
+        if self._folder.exists() and not (self._folder / INDEX).is_file() and not _is_empty(self._folder):
+            raise ArtifactError(
+                f"{self._folder}: is there already and is no array bundle; move it away or change the catalog's filepath"
+            )
+        for leftover in self._siblings("tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        token = uuid.uuid4().hex
+        temporary = self._folder.with_name(f".{self._folder.name}.{token}.tmp")
+        try:
+            temporary.mkdir()
+            with passed_on():
+                self._write(data, temporary)
+            self._replace(temporary, token)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def preview(self) -> TablePreview:
+        """Return fields, types and shapes for kedro-viz."""
+        index = self._index()
+        rows: list[list[Any]] = [
+            [name, facts["dtype"], " x ".join(map(str, facts["shape"])), f"{_bytes(facts) / 2**20:.2f} MiB"]
+            for name, facts in index["arrays"].items()
+        ]
+        rows += [[name, type(value).__name__, str(value), ""] for name, value in index["values"].items()]
+        return TablePreview(
+            {
+                "index": list(range(len(rows))),
+                "columns": ["field", "type", "shape or value", "size"],
+                "data": rows,
+            }
+        )
+
+    def _class(self) -> type[Any]:
+        try:
+            found = load_obj(self._bundle)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ArtifactError(
+                f"{self._folder}: the catalog's bundle '{self._bundle}' cannot be imported ({one_line(error)})"
+            ) from error
+        if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+            raise ArtifactError(f"{self._folder}: the catalog's bundle '{self._bundle}' is not a dataclass")
+        return found
+
+    def _index(self) -> dict[str, Any]:
+        file = self._folder / INDEX
+        try:
+            index: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            version = index["format"]
+            complete = isinstance(index["arrays"], dict) and isinstance(index["values"], dict)
+        except (FileNotFoundError, NotADirectoryError):
+            if self._folder.is_dir() and not _is_empty(self._folder):
+                raise damaged(self._folder, f"{INDEX} is missing") from None
+            raise ArtifactError(f"{self._folder}: not stored yet; run its pipeline first") from None
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise damaged(file, error) from error
+        if version != FORMAT or not complete:
+            raise damaged(file, f"layout {version}, expected {FORMAT}")
+        return index
+
+    def _read(self, name: str, facts: dict[str, Any]) -> NDArray[Any]:
+        file = self._folder / f"{name}.npy"
+        try:
+            mapped = _bytes(facts) >= MAPPED_FROM_BYTES
+            array: NDArray[Any] = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
+            if [array.dtype.str, list(array.shape)] != [facts["dtype"], facts["shape"]]:
+                raise ValueError(
+                    f"{array.dtype.str} {list(array.shape)} where {facts['dtype']} {facts['shape']} was saved"
+                )
+        except FileNotFoundError:
+            raise damaged(self._folder, f"{file.name} is missing") from None
+        except (ValueError, EOFError, OSError, KeyError, TypeError, SyntaxError) as error:
+            raise damaged(file, error) from error
+        array.flags.writeable = False
+        return array
+
+    def _write(self, data: Any, folder: Path) -> None:
+        arrays: dict[str, dict[str, Any]] = {}
+        values: dict[str, Any] = {}
+        for name in sorted(_field_names(type(data))):
+            value = getattr(data, name)
+            if _is_scalar(value) or (isinstance(value, tuple) and all(map(_is_scalar, value))):
+                values[name] = _plain(value)
+                continue
+            try:
+                dtype, shape = _write_array(folder / f"{name}.npy", value)
+            except (TypeError, ValueError) as error:
+                raise ArtifactError(
+                    f"{self._folder}: field '{name}' of {self._bundle} cannot be stored ({one_line(error)})"
+                ) from error
+            arrays[name] = {"dtype": dtype.str, "shape": list(shape)}
+        index = {"format": FORMAT, "bundle": self._bundle, "arrays": arrays, "values": values}
+        (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+    def _replace(self, temporary: Path, token: str) -> None:
+        """Put the complete folder in place; a crash in between leaves the old one where `_recover` finds it."""
+        old = self._folder.with_name(f".{self._folder.name}.{token}.old")
+        if self._folder.exists():
+            self._folder.rename(old)
+        temporary.rename(self._folder)
+        for leftover in self._siblings("old"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def _recover(self) -> None:
+        """Bring back the artifact that a crash left half way through being replaced."""
+        olds = self._siblings("old")
+        if olds and not self._folder.exists():
+            olds[-1].rename(self._folder)
+
+    def _siblings(self, kind: str) -> list[Path]:
+        return sorted(self._folder.parent.glob(f".{_escape(self._folder.name)}.{'?' * 32}.{kind}"))
+
+    def _exists(self) -> bool:
+        self._recover()
+        return (self._folder / INDEX).is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._folder), "bundle": self._bundle}
+
+
+def _field_names(bundle: type[Any]) -> set[str]:
+    return {field.name for field in dataclasses.fields(bundle) if field.init}
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and next(folder.iterdir(), None) is None
+
+
+def _escape(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "[]*?" else letter for letter in name)
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, (str, bool, int, float, np.bool_, np.integer, np.floating))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _bytes(facts: dict[str, Any]) -> int:
+    return int(np.prod(facts["shape"], dtype=np.int64)) * np.dtype(facts["dtype"]).itemsize
+
+
+def _write_array(file: Path, value: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Write an array, or the blocks of one, as `.npy`; return its type and shape."""
+    if not (hasattr(value, "shape") and hasattr(value, "dtype")):
+        raise TypeError(f"{type(value).__name__} is neither an array nor a plain value")
+    if isinstance(value, np.ndarray) or not hasattr(value, "blocks"):
+        array = _storable(np.asarray(value))
+        np.save(file, array, allow_pickle=False)
+        return array.dtype, array.shape
+    dtype, shape = np.dtype(value.dtype), tuple(int(side) for side in value.shape)
+    if dtype.hasobject or dtype.kind == "T":
+        raise TypeError(f"blocks of type {dtype} cannot be streamed")
+    rows = 0
+    with file.open("wb") as stream:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, header)
+        for block in _blocks(value):
+            if block.shape[1:] != shape[1:]:
+                raise ValueError(f"a block of shape {block.shape} in an array of shape {shape}")
+            np.ascontiguousarray(block, dtype=dtype).tofile(stream)
+            rows += len(block)
+    if rows != shape[0]:
+        raise ValueError(f"its blocks have {rows} rows, its shape says {shape[0]}")
+    return dtype, shape
+
+
+def _blocks(value: Any) -> Iterator[NDArray[Any]]:
+    return (np.asarray(block) for block in (value if hasattr(value, "__iter__") else value.blocks))
+
+
+def _storable(array: NDArray[Any]) -> NDArray[Any]:
+    """Return text as fixed-width unicode, the only text that loads without pickle and can be mapped."""
+    if array.dtype.kind == "T" or (
+        array.dtype.hasobject and all(isinstance(item, str) for item in array.flat)
+    ):
+        text = array.astype(np.str_)
+        if not np.array_equal(text.astype(object), array.astype(object)):
+            raise TypeError("text that ends in null characters cannot be stored")
+        return text
+    if array.dtype.hasobject:
+        raise TypeError(f"an array of Python objects ({array.dtype}); only numbers and text can be stored")
+    return array
