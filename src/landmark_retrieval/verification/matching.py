@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from landmark_retrieval.configuration import Configuration
@@ -18,6 +19,12 @@ RATIOS = {"aliked": 0.95, "disk": 0.95, "xfeat": 0.95, "delf": 0.98, "sift": 0.9
 DEFAULT_RATIO = 0.95
 """Ratio threshold of extractors that `RATIOS` does not name."""
 
+PRECHECK_STRICTNESS = 0.98
+"""The pre-check's ratio threshold as a part of the ordinary one: few features have few rivals."""
+
+LANES = 64
+"""Columns that the row scan treats at a time; a multiple of every vector register's width."""
+
 
 class MatchingConfig(Configuration):
     """How descriptors of two images are paired.
@@ -26,9 +33,16 @@ class MatchingConfig(Configuration):
         ratio: largest accepted quotient of the distances to the nearest and to the second nearest
             descriptor (Lowe 2004, section 7.1), asked of both images; 1 switches the test off,
             None takes the extractor's value from `RATIOS`.
+        precheck_features: features of highest score that are matched first, to see whether a pair is worth
+            matching entirely; 0 switches the pre-check off. Images with fewer than
+            twice as many features are not checked.
+        precheck_matches: correspondences among these below which a pair is given up. The ratio test is
+            stricter there (`PRECHECK_STRICTNESS`).
     """
 
     ratio: float | None = None
+    precheck_features: int = 256
+    precheck_matches: int = 4
 
     def resolve(self, extractor: str | None) -> MatchingConfig:
         """Return the configuration with every open value filled in for an extractor."""
@@ -56,36 +70,64 @@ def match(a: LocalFeatures, b: LocalFeatures, config: MatchingConfig) -> NDArray
     return mutual_matches(as_float32(a.descriptors) @ as_float32(b.descriptors).T, ratio)
 
 
+def is_hopeless(a: LocalFeatures, b: LocalFeatures, config: MatchingConfig) -> bool:
+    """Return whether the strongest features of two images hardly match, so that the rest need not be tried.
+
+    Args:
+        a: features of one image.
+        b: features of the other image.
+        config: thresholds.
+
+    Returns:
+        False when the pre-check is off or would save next to nothing.
+    """
+    count = config.precheck_features
+    if count == 0 or min(len(a.descriptors), len(b.descriptors)) < 2 * count:
+        return False
+    ratio = config.resolve(None).ratio
+    assert ratio is not None
+    similarities = strongest(a, count) @ strongest(b, count).T
+    return len(mutual_matches(similarities, ratio * PRECHECK_STRICTNESS)) < config.precheck_matches
+
+
+def strongest(features: LocalFeatures, count: int) -> NDArray[np.float32]:
+    """Return the descriptors `[count, d]` of highest score; of equal scores the first ones."""
+    order = np.argsort(-features.scores, kind="stable")[:count]
+    return as_float32(features.descriptors[order])
+
+
 def mutual_matches(similarities: NDArray[np.float32], ratio: float) -> NDArray[np.int32]:
     """Return the mutual nearest neighbours of a similarity matrix that pass the ratio test both ways.
 
     With inner products s of unit vectors the squared distance is 2 - 2 s, so that no distance is computed.
 
     Args:
-        similarities: `[m, n]` inner products; overwritten.
+        similarities: `[m, n]` inner products.
         ratio: largest accepted distance quotient; 1 or more switches the test off.
 
     Returns:
-        int32 `[c, 2]` of row and column numbers, ascending; of equal neighbours the first one counts.
+        int32 `[c, 2]` of row and column numbers, ascending; of equal neighbours the first one counts. Equal
+        nearest and second nearest neighbours never pass the ratio test.
     """
-    nearest = similarities.argmax(axis=1)
-    rows = np.arange(len(similarities))
-    best = similarities[rows, nearest]
-    mutual = best == similarities.max(axis=0)[nearest]
-    rows, columns, best = rows[mutual], nearest[mutual], best[mutual]
-    _, first = np.unique(columns, return_index=True)
-    first.sort()
-    rows, columns, best = rows[first], columns[first], best[first]
-    if ratio < 1 and len(rows):
-        similarities[rows, columns] = -np.inf
-        second = np.maximum(similarities[rows].max(axis=1), similarities[:, columns].max(axis=0))
-        passed = np.maximum(1 - best, 0) < np.float32(ratio**2) * (1 - second)
-        rows, columns = rows[passed], columns[passed]
-    return np.stack([rows, columns], axis=1).astype(np.int32)
+    m, n = similarities.shape
+    row_best, row_second = np.empty(m, np.float32), np.empty(m, np.float32)
+    column_best, column_second = np.full(n, -np.inf, np.float32), np.full(n, -np.inf, np.float32)
+    _two_largest_of_rows(similarities, row_best, row_second)
+    _two_largest_of_columns(similarities, column_best, column_second)
+    candidates = np.arange(m)
+    if ratio < 1:
+        squared = np.float32(ratio**2)
+        column_best = np.where(_distinct(column_best, column_second, squared), column_best, np.inf)
+        candidates = np.flatnonzero(_distinct(row_best, row_second, squared))
+    nearest = similarities[candidates].argmax(axis=1)
+    mutual = row_best[candidates] == column_best[nearest]
+    rows, columns = candidates[mutual], nearest[mutual]
+    first = np.sort(np.unique(columns, return_index=True)[1])
+    return np.stack([rows[first], columns[first]], axis=1).astype(np.int32)
 
 
 def as_float32(x: NDArray[np.float16] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return finite values as float32, exactly; several times faster than `astype` for float16."""
+    """Return finite values as float32, exactly; faster than `astype` for float16."""
     if x.dtype != np.float16:
         return np.ascontiguousarray(x, np.float32)
     wide = np.ascontiguousarray(x).view(np.int16).astype(np.int32)
@@ -93,3 +135,51 @@ def as_float32(x: NDArray[np.float16] | NDArray[np.float32]) -> NDArray[np.float
     bits |= wide & -0x80000000
     # The exponent moves from a bias of 15 to one of 127; multiplying is exact for subnormal numbers as well.
     return bits.view(np.float32) * np.float32(2.0**112)
+
+
+def _distinct(
+    best: NDArray[np.float32], second: NDArray[np.float32], squared: np.float32
+) -> NDArray[np.bool_]:
+    return np.maximum(1 - best, 0) < squared * (1 - second)
+
+
+@njit(cache=True, nogil=True)
+def _two_largest_of_columns(
+    values: NDArray[np.float32], best: NDArray[np.float32], second: NDArray[np.float32]
+) -> None:
+    for i in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            value, top = values[i, j], best[j]
+            lower = value if value < top else top
+            second[j] = lower if lower > second[j] else second[j]
+            best[j] = value if value > top else top
+
+
+@njit(cache=True, nogil=True)
+def _two_largest_of_rows(
+    values: NDArray[np.float32], best: NDArray[np.float32], second: NDArray[np.float32]
+) -> None:
+    # Running maxima in independent lanes, so that the compiler can use vector registers.
+    rows, columns = values.shape
+    whole = columns // LANES * LANES
+    lane_best, lane_second = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    for i in range(rows):
+        lane_best[:] = -np.inf
+        lane_second[:] = -np.inf
+        for start in range(0, whole, LANES):
+            for lane in range(LANES):
+                value, top = values[i, start + lane], lane_best[lane]
+                lower = value if value < top else top
+                lane_second[lane] = lower if lower > lane_second[lane] else lane_second[lane]
+                lane_best[lane] = value if value > top else top
+        first = np.float32(-np.inf)
+        next_one = np.float32(-np.inf)
+        for lane in range(LANES + columns - whole):
+            value = lane_best[lane] if lane < LANES else values[i, whole + lane - LANES]
+            lower = value if value < first else first
+            next_one = lower if lower > next_one else next_one
+            first = value if value > first else first
+        for lane in range(LANES):
+            next_one = lane_second[lane] if lane_second[lane] > next_one else next_one
+        best[i] = first
+        second[i] = next_one

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from landmark_retrieval.configuration import Configuration, digest
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.sharding import Arrays, ExecutorConfig, ShardPlan, ShardStore, ShardTask
-from landmark_retrieval.verification.matching import MatchingConfig, match
+from landmark_retrieval.verification.matching import MatchingConfig, is_hopeless, match
 from landmark_retrieval.verification.ransac import (
     NO_MODEL,
     RansacConfig,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 VERSION = 1
 """Raised when the same parameters give other results; part of every fingerprint."""
 
-MIN_INLIERS = {"aliked": 15, "disk": 15, "xfeat": 15, "delf": 15, "sift": 12}
+MIN_INLIERS = {"aliked": 10, "disk": 15, "xfeat": 15, "delf": 15, "sift": 12}
 """Floor for inliers of each extractor where the configuration leaves it open."""
 
 DEFAULT_MIN_INLIERS = 15
@@ -186,7 +186,7 @@ class VerifiedPair:
     """What is known of one pair.
 
     Attributes:
-        matches: number of tentative correspondences.
+        matches: number of tentative correspondences; 0 also where the pre-check gave the pair up.
         inliers: number of them that agree with the homography.
         homography: `[3, 3]` from the first image to the second, pixels of the original images; zeros without
             a model.
@@ -206,6 +206,8 @@ def verify_pair(a: LocalFeatures, b: LocalFeatures, config: VerificationConfig, 
         config: parameters without open values.
         seed: non-negative.
     """
+    if is_hopeless(a, b, config.matching):
+        return VerifiedPair(0, 0, NO_MODEL)
     matched = match(a, b, config.matching)
     scale_a = config.ransac.reference_side / long_side(a)
     scale_b = config.ransac.reference_side / long_side(b)
