@@ -1,0 +1,65 @@
+"""Global descriptors: GeM and DIR (R-MAC), whitening, multi-scale extraction, blending."""
+
+from landmark_retrieval.descriptors.backbones import Backbone, BackboneConfig, build_backbone
+from landmark_retrieval.descriptors.config import GlobalDescriptorConfig
+from landmark_retrieval.descriptors.extraction import (
+    SkippedImage,
+    build_model,
+    describe_images,
+    fit_region_whitening,
+    plan_global_extraction,
+    skipped_images,
+)
+from landmark_retrieval.descriptors.matrix import (
+    BlendConfig,
+    BlockArray,
+    Descriptors,
+    blend,
+    check_ids,
+    gather_shards,
+    map_blocks,
+    normalize_rows,
+)
+from landmark_retrieval.descriptors.model import DescriptorModel, whitening_layer
+from landmark_retrieval.descriptors.pooling import RMAC, GeM, PoolingConfig, build_pooling
+from landmark_retrieval.descriptors.whitening import (
+    Whitening,
+    WhiteningConfig,
+    apply_whitening,
+    fit_whitening,
+    whiten_rows,
+    whitening_rows,
+)
+
+__all__ = [
+    "RMAC",
+    "Backbone",
+    "BackboneConfig",
+    "BlendConfig",
+    "BlockArray",
+    "DescriptorModel",
+    "Descriptors",
+    "GeM",
+    "GlobalDescriptorConfig",
+    "PoolingConfig",
+    "SkippedImage",
+    "Whitening",
+    "WhiteningConfig",
+    "apply_whitening",
+    "blend",
+    "build_backbone",
+    "build_model",
+    "build_pooling",
+    "check_ids",
+    "describe_images",
+    "fit_region_whitening",
+    "fit_whitening",
+    "gather_shards",
+    "map_blocks",
+    "normalize_rows",
+    "plan_global_extraction",
+    "skipped_images",
+    "whiten_rows",
+    "whitening_layer",
+    "whitening_rows",
+]

@@ -1,0 +1,69 @@
+"""Parameters of a global descriptor, from pixels to the stored matrix."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.descriptors.backbones import BackboneConfig
+from landmark_retrieval.descriptors.pooling import PoolingConfig
+from landmark_retrieval.descriptors.whitening import WhiteningConfig
+from landmark_retrieval.errors import LandmarkRetrievalError
+
+
+class GlobalDescriptorConfig(Configuration):
+    """How images become global descriptors.
+
+    Attributes:
+        backbone: network and weights.
+        pooling: GeM or R-MAC.
+        region_whitening: PCA whitening of single regions before they are added (R-MAC only); None leaves
+            it out.
+        whitening: PCA whitening of the finished descriptor; None leaves it out.
+        max_side: long side of the image in pixels at scale 1; larger images are shrunk, smaller stay.
+        size_multiple: both sides are rounded to multiples of this many pixels, so that images of nearly the
+            same shape share a batch; 1 keeps exact sizes.
+        scales: factors of `max_side` at which every image is described.
+        scale_power: exponent of the generalised mean over scales; 1 is the average.
+        batch_size: images of one shape in a batch, at scale 1.
+        shard_size: images in a shard (what is lost at most by a kill).
+        loader_threads: threads that decode and resize ahead of the network; None takes one a core, but no
+            more than 16.
+        device: `auto` takes the GPU when there is one; else a torch device.
+        precision: of the network's arithmetic; `auto` is float16 on a GPU and float32 on a CPU.
+        compile: run the network through torch.compile (pays off for many images of few shapes).
+        storage: number type of the stored matrix.
+    """
+
+    backbone: BackboneConfig = BackboneConfig()
+    pooling: PoolingConfig = PoolingConfig()
+    region_whitening: WhiteningConfig | None = None
+    whitening: WhiteningConfig | None = WhiteningConfig()
+    max_side: int = Field(default=480, ge=32)
+    size_multiple: int = Field(default=16, ge=1)
+    scales: tuple[float, ...] = Field(default=(1.0, 1 / math.sqrt(2), math.sqrt(2)), min_length=1)
+    scale_power: float = Field(default=1.0, gt=0)
+    batch_size: int = Field(default=16, ge=1)
+    shard_size: int = Field(default=256, ge=1)
+    loader_threads: int | None = Field(default=None, ge=1)
+    device: str = "auto"
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    compile: bool = False
+    storage: Literal["float32", "float16"] = "float32"
+
+    @model_validator(mode="after")
+    def _check(self) -> GlobalDescriptorConfig:
+        if any(scale <= 0 for scale in self.scales):
+            raise LandmarkRetrievalError(f"scales: {list(self.scales)} must all be above 0")
+        if self.region_whitening is not None and self.pooling.kind != "rmac":
+            raise LandmarkRetrievalError(
+                "region_whitening: only pooling kind 'rmac' has regions; use 'whitening' for GeM"
+            )
+        if self.region_whitening is not None and self.scale_power != 1:
+            raise LandmarkRetrievalError(
+                "scale_power: whitened values are signed and can only be averaged; set it to 1"
+            )
+        return self

@@ -1,0 +1,289 @@
+"""Multi-scale extraction of global descriptors, in resumable shards."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from landmark_retrieval.configuration import digest
+from landmark_retrieval.descriptors.backbones import (
+    Backbone,
+    BackboneConfig,
+    build_backbone,
+    weights_identity,
+)
+from landmark_retrieval.descriptors.config import GlobalDescriptorConfig
+from landmark_retrieval.descriptors.loading import ImageBatch, Unreadable, iterate_batches
+from landmark_retrieval.descriptors.model import DescriptorModel, whitening_layer
+from landmark_retrieval.descriptors.pooling import build_pooling
+from landmark_retrieval.descriptors.whitening import (
+    Covariance,
+    Whitening,
+    whitening_from_moments,
+    whitening_rows,
+)
+from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardTask
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+"""Raised whenever the same parameters would give other descriptors, so that stored shards are made anew."""
+
+
+def plan_global_extraction(
+    table: pd.DataFrame,
+    config: GlobalDescriptorConfig,
+    executor: ExecutorConfig | None = None,
+    region_whitening: Whitening | None = None,
+) -> ShardPlan:
+    """Plan the description of every image of a table.
+
+    Shards hold `rows` int64 `[b]`, `descriptors` `[b, d]` float32 (unit rows; zero where unreadable) and
+    `reasons` str `[b]` ("" where readable).
+
+    Args:
+        table: image table with `image_id` and `path`.
+        config: how images become descriptors.
+        executor: where shards are computed; default: in this process, which is right for a GPU.
+        region_whitening: what `fit_region_whitening` returned.
+    """
+    whitening = region_whitening or Whitening.none()
+    ids = table["image_id"].to_numpy(dtype=str)
+    paths = [str(path) for path in table["path"]]
+    content = digest(
+        VERSION,
+        config.model_dump(
+            mode="json",
+            include={"pooling", "max_side", "size_multiple", "scales", "scale_power", "precision"},
+        ),
+        weights_identity(config.backbone),
+        hashlib.sha256(whitening.mean.tobytes() + whitening.projection.tobytes()).hexdigest(),
+    )
+    tasks = []
+    for start in range(0, len(table), config.shard_size):
+        stop = min(start + config.shard_size, len(table))
+        rows = range(start, stop)
+        fingerprint = digest(content, start, [(ids[row], *_file_state(paths[row])) for row in rows])
+        compute = partial(compute_shard, start, paths[start:stop], config, whitening)
+        tasks.append(ShardTask(f"global-{start:08d}", fingerprint, compute))
+    description = f"{config.pooling.kind} descriptors ({config.backbone.name})"
+    return ShardPlan(description, tasks, executor or ExecutorConfig(), {"images": len(table)})
+
+
+def compute_shard(
+    start: int, paths: Sequence[str], config: GlobalDescriptorConfig, whitening: Whitening
+) -> dict[str, NDArray[Any]]:
+    """Describe consecutive images; see `plan_global_extraction` for the arrays."""
+    descriptors, reasons = describe_images(paths, config, whitening)
+    return {
+        "rows": np.arange(start, start + len(paths), dtype=np.int64),
+        "descriptors": descriptors,
+        "reasons": np.array(reasons, dtype=str),
+    }
+
+
+def describe_images(
+    paths: Sequence[str],
+    config: GlobalDescriptorConfig,
+    region_whitening: Whitening | None = None,
+    model: DescriptorModel | None = None,
+) -> tuple[NDArray[np.float32], list[str]]:
+    """Describe image files.
+
+    Args:
+        paths: image files.
+        config: how images become descriptors.
+        region_whitening: applied to the regions of R-MAC.
+        model: used instead of the one that `config` describes.
+
+    Returns:
+        Descriptors `[n, d]` (unit rows; zero where unreadable) and the reason of every unreadable image
+        ("" for the others).
+    """
+    device = choose_device(config.device)
+    model = model or build_model(config, region_whitening)
+    reasons = [""] * len(paths)
+    described: list[tuple[tuple[int, ...], Tensor]] = []
+    with torch.inference_mode():
+        for item in iterate_batches(paths, config):
+            if isinstance(item, Unreadable):
+                reasons[item.position] = item.reason
+                logger.warning("unreadable image %s: %s", paths[item.position], item.reason)
+            else:
+                described.append((item.positions, describe_batch(model, item, config, device)))
+        result = np.zeros((len(paths), model.width), dtype=np.float32)
+        for positions, descriptors in described:
+            result[list(positions)] = descriptors.cpu().numpy()
+    return result, reasons
+
+
+def describe_batch(
+    model: DescriptorModel, batch: ImageBatch, config: GlobalDescriptorConfig, device: torch.device
+) -> Tensor:
+    """Return the multi-scale descriptors of a batch, `[b, d]` unit rows on the device."""
+    total: Tensor | None = None
+    for pixels in batch.scales:
+        with autocast(config, device):
+            descriptors = model(to_input(pixels, model.backbone, device))
+        if config.scale_power != 1:
+            descriptors = descriptors.clamp(min=0).pow(config.scale_power)
+        total = descriptors if total is None else total + descriptors
+    assert total is not None
+    if config.scale_power != 1:
+        total = total.pow(1 / config.scale_power)
+    described: Tensor = functional.normalize(total, dim=-1)
+    return torch.where(torch.isfinite(described).all(dim=1, keepdim=True), described, 0.0)
+
+
+def fit_region_whitening(table: pd.DataFrame, config: GlobalDescriptorConfig) -> Whitening:
+    """Learn PCA whitening of R-MAC regions from images at scale 1.
+
+    Only moments are kept, never the regions. Regions of one image overlap and look alike, so the shrinkage
+    counts images, not regions, as independent samples.
+
+    Args:
+        table: image table; the rows are chosen by `whitening_rows`.
+        config: descriptor whose `region_whitening` says how.
+
+    Returns:
+        The whitening, `Whitening.none()` when the descriptor has none.
+    """
+    if config.region_whitening is None:
+        return Whitening.none()
+    from landmark_retrieval.data_sets import SplitRows
+
+    rows = whitening_rows(SplitRows.from_table(table), config.region_whitening)
+    paths = [str(path) for path in table["path"].iloc[rows]]
+    moments, images = region_moments(paths, config)
+    return whitening_from_moments(moments, config.region_whitening, effective_count=images)
+
+
+def region_moments(paths: Sequence[str], config: GlobalDescriptorConfig) -> tuple[Covariance, int]:
+    """Return the moments of all regions of some images at scale 1, and the number of readable images."""
+    single = config.model_copy(update={"scales": (1.0,)})
+    device = choose_device(config.device)
+    model = build_model(single, None)
+    moments, images = Covariance(model.backbone.channels), 0
+    with (
+        torch.inference_mode(),
+        tqdm(total=len(paths), desc="regions for whitening", unit="image") as progress,
+    ):
+        for item in iterate_batches(paths, single):
+            if isinstance(item, Unreadable):
+                progress.update()
+                continue
+            with autocast(config, device):
+                regions = model.regions(to_input(item.scales[0], model.backbone, device))
+            moments.update(regions.flatten(0, 1).cpu().numpy())
+            images += len(item.positions)
+            progress.update(len(item.positions))
+    return moments, images
+
+
+def build_model(config: GlobalDescriptorConfig, region_whitening: Whitening | None) -> DescriptorModel:
+    """Return the model of a configuration on its device, ready for inference.
+
+    The network is loaded once per process and configuration.
+    """
+    device = choose_device(config.device)
+    backbone = _cached_backbone(config.backbone, str(device), config.compile)
+    layer = whitening_layer(region_whitening or Whitening.none())
+    if layer is not None and layer.in_features != backbone.channels:
+        raise LandmarkRetrievalError(
+            f"region whitening was learned on {layer.in_features}-d regions, {config.backbone.name} gives "
+            f"{backbone.channels}; run the features pipeline again"
+        )
+    return DescriptorModel(backbone, build_pooling(config.pooling, trainable=False), layer).to(device).eval()
+
+
+@lru_cache(maxsize=4)
+def _cached_backbone(config: BackboneConfig, device: str, compile_network: bool) -> Backbone:
+    backbone = build_backbone(config).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    backbone.requires_grad_(False)
+    if compile_network:
+        backbone.compile(dynamic=True)
+    return backbone
+
+
+def to_input(pixels: NDArray[np.uint8], backbone: Backbone, device: torch.device) -> Tensor:
+    """Return normalised network input `[b, 3, h, w]` float32 (channels last) of pixels `[b, h, w, 3]`."""
+    tensor = torch.from_numpy(pixels)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory().to(device, non_blocking=True)
+    mean = torch.tensor(backbone.mean, device=device) * 255
+    std = torch.tensor(backbone.std, device=device) * 255
+    return ((tensor.float() - mean) / std).permute(0, 3, 1, 2)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the torch device of a `device` option.
+
+    Raises:
+        LandmarkRetrievalError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise LandmarkRetrievalError(
+            f"device: '{name}' is not available here ({str(error).splitlines()[0]}); use 'auto' or 'cpu'"
+        ) from None
+    return device
+
+
+def autocast(config: GlobalDescriptorConfig, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which the network runs at the configured precision."""
+    precision = config.precision
+    if precision == "auto":
+        precision = "float16" if device.type == "cuda" else "float32"
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, precision))
+
+
+def _file_state(path: str) -> tuple[int, int]:
+    """Return size and time of change of a file, (-1, -1) when it is missing."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
+@dataclass(frozen=True)
+class SkippedImage:
+    """A table row without a descriptor, and why."""
+
+    row: int
+    reason: str
+
+
+def skipped_images(shards: Any) -> list[SkippedImage]:
+    """Return the unreadable images of an extraction, in table order.
+
+    Args:
+        shards: iterable of shards (a `ShardStore`) with `rows` and `reasons`.
+    """
+    return [
+        SkippedImage(int(row), str(reason))
+        for shard in shards
+        for row, reason in zip(shard["rows"], shard["reasons"], strict=True)
+        if reason
+    ]

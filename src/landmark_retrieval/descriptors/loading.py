@@ -1,0 +1,133 @@
+"""Reading images ahead of the network: decoded and resized in threads, joined in batches of one shape."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from landmark_retrieval.descriptors.config import GlobalDescriptorConfig
+from landmark_retrieval.images import UnreadableImageError, load_image
+
+MIN_SIDE = 32
+"""Shortest side in pixels that a network gets."""
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Images of one shape.
+
+    Attributes:
+        positions: of the images in the sequence of paths.
+        scales: one uint8 array `[b, h, w, 3]` a scale.
+    """
+
+    positions: tuple[int, ...]
+    scales: tuple[Pixels, ...]
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An image that cannot be used, and why."""
+
+    position: int
+    reason: str
+
+
+def target_sizes(width: int, height: int, config: GlobalDescriptorConfig) -> tuple[tuple[int, int], ...]:
+    """Return the sizes (width, height) in pixels at which an image is described, one a scale.
+
+    The sizes follow from the rounded size at scale 1, so images that agree there agree at all scales.
+    """
+    step = config.size_multiple
+    shortest = -(-MIN_SIDE // step) * step
+
+    def rounded(side: float) -> int:
+        return max(shortest, round(side / step) * step)
+
+    ratio = min(1.0, config.max_side / max(width, height))
+    base = rounded(width * ratio), rounded(height * ratio)
+    return tuple((rounded(base[0] * scale), rounded(base[1] * scale)) for scale in config.scales)
+
+
+def load_scales(path: str, config: GlobalDescriptorConfig) -> tuple[Pixels, ...] | str:
+    """Return an image at all scales, each uint8 `[h, w, 3]`, or the reason why it cannot be read."""
+    try:
+        image = load_image(path, at_least=round(config.max_side * max(1.0, *config.scales)))
+    except UnreadableImageError as error:
+        return str(error)
+    return tuple(_resize(image, size) for size in target_sizes(image.width, image.height, config))
+
+
+def _resize(image: Image.Image, size: tuple[int, int]) -> Pixels:
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+    return np.asarray(image)
+
+
+def loader_threads(config: GlobalDescriptorConfig) -> int:
+    """Return the number of loading threads that a configuration means on this machine."""
+    return config.loader_threads or min(16, os.cpu_count() or 1)
+
+
+def iterate_batches(
+    paths: Sequence[str], config: GlobalDescriptorConfig
+) -> Iterator[ImageBatch | Unreadable]:
+    """Read images in the background and yield them in batches of one shape.
+
+    The batches depend on the paths and the parameters alone, not on the speed of the threads.
+
+    Args:
+        paths: image files.
+        config: sizes, batch size and threads.
+
+    Yields:
+        Batches of at most `config.batch_size` images, as soon as one shape has enough; the rest at the end.
+    """
+    waiting: dict[tuple[tuple[int, ...], ...], list[tuple[int, tuple[Pixels, ...]]]] = {}
+    for position, loaded in enumerate(_load_ahead(paths, config)):
+        if isinstance(loaded, str):
+            yield Unreadable(position, loaded)
+            continue
+        shape = tuple(pixels.shape for pixels in loaded)
+        bucket = waiting.setdefault(shape, [])
+        bucket.append((position, loaded))
+        if len(bucket) == config.batch_size:
+            yield _batch(waiting.pop(shape))
+    for bucket in waiting.values():
+        yield _batch(bucket)
+
+
+def _batch(bucket: list[tuple[int, tuple[Pixels, ...]]]) -> ImageBatch:
+    positions = tuple(position for position, _ in bucket)
+    return ImageBatch(
+        positions, tuple(np.stack(pixels) for pixels in zip(*(p for _, p in bucket), strict=True))
+    )
+
+
+def _load_ahead(paths: Iterable[str], config: GlobalDescriptorConfig) -> Iterator[tuple[Pixels, ...] | str]:
+    """Yield what `load_scales` returns, in order, reading at most two batches ahead."""
+    threads = loader_threads(config)
+    ahead = max(2 * threads, 2 * config.batch_size)
+    futures: deque[Future[Any]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="image-loader") as pool:
+        try:
+            for path in paths:
+                futures.append(pool.submit(partial(load_scales, path, config)))
+                if len(futures) >= ahead:
+                    yield futures.popleft().result()
+            while futures:
+                yield futures.popleft().result()
+        finally:
+            for future in futures:
+                future.cancel()
