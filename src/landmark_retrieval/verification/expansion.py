@@ -146,5 +146,6 @@ def _factors(
     if config.method == "alpha":
         return np.maximum(similarities, 0.0).astype(np.float64) ** config.alpha
     if config.method == "inlier_weighted":
-        return inliers / (inliers + float(floor))
+        counts = np.maximum(inliers, 0).astype(np.float64)
+        return counts / (counts + floor)
     return np.ones(inliers.shape)

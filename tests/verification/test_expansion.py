@@ -1,0 +1,134 @@
+"""Query expansion against a slow loop; unchanged rows are unchanged bit for bit."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from landmark_retrieval.verification import ExpansionConfig, expand, expand_queries_and_index, expansion
+
+
+def unit(x):
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+def case(seed, count=12, index=15, k=6, c=4):
+    random = np.random.default_rng(seed)
+    neighbors = np.stack([random.permutation(index)[:k] for _ in range(count)]).astype(np.int32)
+    neighbors[random.random(neighbors.shape) < 0.1] = -1
+    inliers = random.integers(-1, 25, (count, c)).astype(np.int32)
+    inliers[neighbors[:, :c] < 0] = -1
+    weights = -np.sort(-random.uniform(-0.2, 1, (count, k)).astype(np.float32), axis=1)
+    weights[neighbors < 0] = -np.inf
+    return (
+        unit(random.normal(size=(count, 8))),
+        unit(random.normal(size=(index, 8))),
+        neighbors,
+        weights,
+        inliers,
+    )
+
+
+def reference(descriptors, index, neighbors, weights, inliers, config, floor):
+    rows = []
+    for i, descriptor in enumerate(descriptors):
+        reliable = [c for c in range(inliers.shape[1]) if inliers[i, c] >= max(floor, 1)]
+        reliable = sorted(reliable, key=lambda c: (-inliers[i, c], c))[: config.images]
+        total = descriptor.astype(np.float64)
+        for c in reliable:
+            factor = {
+                "average": 1.0,
+                "alpha": max(float(weights[i, c]), 0.0) ** config.alpha,
+                "inlier_weighted": inliers[i, c] / (inliers[i, c] + max(floor, 1)),
+            }[config.method]
+            total = total + factor * index[neighbors[i, c]]
+        rows.append(total / np.linalg.norm(total) if reliable else descriptor)
+    return np.array(rows)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from(["average", "alpha", "inlier_weighted"]),
+    st.integers(1, 5),
+    st.integers(0, 26),
+)
+def test_equals_a_slow_loop(seed, method, images, floor):
+    data = case(seed)
+    config = ExpansionConfig(images=images, method=method)
+    result = expand(*data, config, floor)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, reference(*data, config, floor), atol=1e-6)
+    unreliable = ~(data[4] >= max(floor, 1)).any(axis=1)
+    assert result[unreliable].tobytes() == data[0][unreliable].tobytes()
+
+
+def test_blocks_change_nothing(monkeypatch):
+    data = case(3)
+    whole = expand(*data, ExpansionConfig(), 5)
+    monkeypatch.setattr(expansion, "BLOCK", 2)
+    assert expand(*data, ExpansionConfig(), 5).tobytes() == whole.tobytes()
+
+
+def test_without_a_reliable_image_nothing_changes():
+    data = case(4)
+    result = expand(*data, ExpansionConfig(), 1000)
+    assert result.tobytes() == data[0].tobytes() and result is not data[0]
+
+
+def test_memory_mapped_half_precision_index_is_read(tmp_path):
+    descriptors, index, neighbors, weights, inliers = case(5)
+    np.save(tmp_path / "index.npy", index.astype(np.float16))
+    mapped = np.load(tmp_path / "index.npy", mmap_mode="r")
+    result = expand(descriptors, mapped, neighbors, weights, inliers, ExpansionConfig(), 5)
+    np.testing.assert_allclose(
+        result, expand(descriptors, index, neighbors, weights, inliers, ExpansionConfig(), 5), atol=1e-3
+    )
+
+
+def two_sides(database_side, **options):
+    queries = unit(np.array([[1.0, 0, 0, 0]]))
+    index = unit(np.array([[0, 1.0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    verified = pd.DataFrame({"row_a": [0, 1, 2], "row_b": [1, 2, 3], "inliers": [30, 20, 10]})
+    query_neighbors = np.array([[0, 1, 2]], np.int32)
+    # Index image 0 lists itself first, as a search without exclusion would return it.
+    index_neighbors = np.array([[0, 1, 2], [0, 2, -1], [1, 0, -1]], np.int32)
+    weights = np.array([[0.9, 0.5, 0.1]] * 3, np.float32)
+    return (
+        queries,
+        index,
+        expand_queries_and_index(
+            queries,
+            index,
+            query_neighbors,
+            weights[:1],
+            index_neighbors,
+            weights,
+            verified,
+            ExpansionConfig(database_side=database_side, **options),
+            candidates=3,
+            min_inliers=15,
+        ),
+    )
+
+
+def test_both_sides_use_the_index_as_it_was():
+    _, index, (new_queries, new_index) = two_sides(True)
+    np.testing.assert_allclose(new_queries[0], [2**-0.5, 2**-0.5, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(new_index[0], [0, 2**-0.5, 2**-0.5, 0], atol=1e-6)
+    np.testing.assert_allclose(new_index[1], [0, 2**-0.5, 2**-0.5, 0], atol=1e-6)
+    assert new_index[2].tobytes() == index[2].tobytes()
+
+
+def test_an_image_is_never_expanded_by_itself():
+    new_index = two_sides(True, images=3)[2][1]
+    # With itself counted twice the two components would differ.
+    assert new_index[0, 1] == pytest.approx(new_index[0, 2])
+    assert new_index[0, 3] == 0
+
+
+def test_database_side_can_be_left_out():
+    _, index, (new_queries, new_index) = two_sides(False)
+    assert new_index.tobytes() == index.tobytes()
+    assert new_queries[0, 1] > 0
