@@ -26,33 +26,33 @@ DISTRACTORS = "distractors"
 """Sub-folder (in any case) whose images have no landmark, like every sub-folder that starts with `_`."""
 
 _EXPECTED = (
-    f"expected a table {TABLE} (columns image_id,path,split,landmark_id[,landmark][,usage]) or one sub-folder of "
-    "photos per landmark"
+    f"expected a table {TABLE} (columns image_id,path,split,landmark_id[,landmark][,usage]) or one "
+    "sub-folder of photos per landmark"
 )
 
 
 def read_image_folder(root: str | Path, allow_outside: bool = False) -> pd.DataFrame:
     """Read what a data set is on disk into one raw table.
 
-    With a table `images.csv` in the folder, its rows are read. Without one, every first-level sub-folder is a
-    landmark named after it, with all images below it; sub-folders named `distractors` or starting with `_`, and
-    images directly in the folder, hold images without a landmark; hidden files are skipped. Ids are then the
-    relative paths without extension, made unique and free of white space.
+    With a table `images.csv` in the folder, its rows are read. Without one, every first-level sub-folder is
+    a landmark named after it, with all images below it; sub-folders named `distractors` or starting with
+    `_`, and images directly in the folder, hold images without a landmark; hidden files are skipped. Ids are
+    then the relative paths without extension, made unique and free of white space.
 
     Args:
         root: the folder, or a table (`.csv`) inside its folder.
         allow_outside: accept paths that leave the table's folder.
 
     Returns:
-        A raw table for `prepare_image_table`: `image_id`, `path` (absolute), and what else there is of `split`,
-        `landmark_id`, `landmark`, `usage`. Its index is named `line` (line of the table) when it was read from a
-        table; `attrs["table"]` names its source.
+        A raw table for `prepare_image_table`: `image_id`, `path` (absolute), and what else there is of
+        `split`, `landmark_id`, `landmark`, `usage`. Its index is named `line` (line of the file) when it was
+        read from a table; `attrs["table"]` names its source.
 
     Raises:
-        LandmarkRetrievalError: the folder is missing or holds no images, the table cannot be read, a path leaves
-            the folder, or none of the table's files exists. Single missing files are no error.
+        LandmarkRetrievalError: the folder is missing or holds no images, the table cannot be read, a path
+            leaves the folder, or none of the table's files exists. Single missing files are no error.
     """
-    folder = Path(os.path.abspath(Path(root).expanduser()))
+    folder = Path(os.path.abspath(Path(root).expanduser()))  # noqa: PTH100 (links stay as they are)
     table = folder / TABLE
     if folder.is_file() and folder.suffix.lower() == ".csv":
         folder, table = folder.parent, folder
@@ -77,8 +77,8 @@ def _read_table(file: Path, folder: Path, allow_outside: bool) -> pd.DataFrame:
     raw["path"] = [np.nan if pd.isna(path) else str(folder / path) for path in raw["path"]]
     if not any(Path(path).is_file() for path in raw["path"].dropna()):
         raise LandmarkRetrievalError(
-            f"{file}: none of its {len(raw)} image files exists; paths are relative to {folder}, the first is "
-            f"{raw['path'].dropna().iloc[0] if raw['path'].notna().any() else 'empty'}"
+            f"{file}: none of its {len(raw)} image files exists; paths are relative to {folder}, the first "
+            f"one is {raw['path'].dropna().iloc[0] if raw['path'].notna().any() else 'empty'}"
         )
     return raw
 
@@ -115,8 +115,8 @@ def _refuse_outside(raw: pd.DataFrame, file: Path, folder: Path) -> None:
         target = os.path.normpath(folder / path)
         if not any(target.startswith(root.rstrip(os.sep) + os.sep) for root in roots):
             raise LandmarkRetrievalError(
-                f"{file}, line {line}: path '{path}' leaves the folder of the table; move the image into it, or allow "
-                "such paths with `allow_outside: true` at the photos' catalog entry"
+                f"{file}, line {line}: path '{path}' leaves the folder of the table; move the image "
+                "into it, or allow such paths with `allow_outside: true` at the photos' catalog entry"
             )
 
 

@@ -60,8 +60,8 @@ class DataSetConfig(Configuration):
     def _leave_an_index(self) -> DataSetConfig:
         if self.query_fraction + self.train_fraction >= 1:
             raise LandmarkRetrievalError(
-                f"query_fraction {self.query_fraction} + train_fraction {self.train_fraction} leave nothing for "
-                "the index; their sum must be below 1"
+                f"query_fraction {self.query_fraction} + train_fraction {self.train_fraction} leave nothing "
+                "for the index; their sum must be below 1"
             )
         return self
 
@@ -97,7 +97,8 @@ class SplitRows:
         counts = [int((splits == split).sum()) for split in SPLITS]
         if not np.array_equal(splits, np.repeat(np.array(SPLITS, dtype=object), counts)):
             raise LandmarkRetrievalError(
-                "the image table is not in the order query, index, train: delete it and run the features pipeline"
+                "the image table is not in the order query, index, train: delete it and run the "
+                "features pipeline"
             )
         stops = np.cumsum(counts)
         return cls(*(slice(int(stop) - count, int(stop)) for stop, count in zip(stops, counts, strict=True)))
@@ -204,8 +205,8 @@ def _with_columns(raw: pd.DataFrame) -> pd.DataFrame:
         missing.append("landmark_id")
     if missing:
         raise LandmarkRetrievalError(
-            f"{_name(raw)}: column {', '.join(missing)} is missing; expected columns are image_id, path, split, "
-            f"landmark_id[, landmark][, usage], found {', '.join(map(str, raw.columns)) or 'none'}"
+            f"{_name(raw)}: column {', '.join(missing)} is missing; expected columns are image_id, path, "
+            f"split, landmark_id[, landmark][, usage], found {', '.join(map(str, raw.columns)) or 'none'}"
         )
     if not len(raw):
         raise LandmarkRetrievalError(f"{_name(raw)}: the table has no rows")
@@ -220,7 +221,7 @@ def _with_columns(raw: pd.DataFrame) -> pd.DataFrame:
 
 
 def _text(raw: pd.DataFrame, column: str) -> pd.Series:
-    """Return a column as text; empty cells are missing; blanks around a value go, but not around ids and paths."""
+    """Return a column as text with empty cells missing, without blanks around it (but for ids and paths)."""
     if column not in raw:
         return pd.Series(None, index=raw.index, dtype="str")
     text = raw[column].astype("string")
@@ -245,7 +246,8 @@ def _check_ids(table: pd.DataFrame) -> None:
         _refuse(
             table,
             position,
-            f"image_id '{ids.iloc[position]}' holds white space, a comma or a quote, which submission files cannot; rename it",
+            f"image_id '{ids.iloc[position]}' holds white space, a comma or a quote, which submission "
+            "files cannot; rename it",
         )
     position = _first(ids.duplicated())
     if position is not None:
@@ -272,16 +274,16 @@ def _check_values(table: pd.DataFrame, column: str, allowed: tuple[str, ...]) ->
 def _landmark_ids(table: pd.DataFrame) -> pd.Series:
     if not table.attrs["has_landmark_ids"]:
         names = table["landmark"]
-        numbers = {name: number for number, name in enumerate(sorted(names.dropna().unique()))}
-        return names.map(numbers).astype("Int64")
+        numbered = {name: number for number, name in enumerate(sorted(names.dropna().unique()))}
+        return names.map(numbered).astype("Int64")
     text = table["landmark_id"]
     position = _first(text.notna() & ~text.str.fullmatch(r"\d{1,18}(\.0+)?", na=False))
     if position is not None:
         _refuse(
             table,
             position,
-            f"landmark_id '{text.iloc[position]}' is not a whole number from 0; put names in a column `landmark` and "
-            "leave landmark_id empty for images without a landmark",
+            f"landmark_id '{text.iloc[position]}' is not a whole number from 0; put names in a column "
+            "`landmark` and leave landmark_id empty for images without a landmark",
         )
     numbers = text.str.replace(r"\.0+$", "", regex=True)
     return pd.Series(
@@ -296,8 +298,8 @@ def _check_task(prepared: pd.DataFrame) -> None:
     for split, part in (("query", rows.query), ("index", rows.index)):
         if part.start == part.stop:
             raise LandmarkRetrievalError(
-                f"{name}: no image has split '{split}'; give some images that split, or leave the column `split` out "
-                "to have splits drawn (a landmark needs 2 images for a query)"
+                f"{name}: no image has split '{split}'; give some images that split, or leave the column "
+                "`split` out to have splits drawn (a landmark needs 2 images for a query)"
             )
     counts = (prepared["usage"].iloc[rows.query] != "Ignored").to_numpy(dtype=bool)
     landmarks = landmark_of(prepared)
@@ -305,8 +307,8 @@ def _check_task(prepared: pd.DataFrame) -> None:
     queries = landmarks[rows.query]
     if not np.isin(queries[counts & (queries != NO_LANDMARK)], index).any():
         raise LandmarkRetrievalError(
-            f"{name}: no query has an image of its landmark in the index, so nothing can be measured; check the "
-            "columns landmark_id, split and usage"
+            f"{name}: no query has an image of its landmark in the index, so nothing can be measured; check "
+            "the columns landmark_id, split and usage"
         )
 
 

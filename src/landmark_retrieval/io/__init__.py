@@ -4,6 +4,7 @@ from landmark_retrieval.io.array_bundle import ArrayBundleDataset
 from landmark_retrieval.io.errors import ArtifactError
 from landmark_retrieval.io.html import HtmlDataset
 from landmark_retrieval.io.image_folder import ImageFolderDataset
+from landmark_retrieval.io.mlflow_run import MlflowVariantRunDataset
 from landmark_retrieval.io.sharded import ShardedDataset
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "ArtifactError",
     "HtmlDataset",
     "ImageFolderDataset",
+    "MlflowVariantRunDataset",
     "ShardedDataset",
 ]

@@ -1,8 +1,9 @@
-"""Kedro dataset of a dataclass of arrays: a folder of memory-mappable `.npy` files and one small JSON file."""
+"""Kedro dataset of a dataclass of arrays: a folder of memory-mappable `.npy` files and a small JSON file."""
 
 from __future__ import annotations
 
 import dataclasses
+import glob
 import json
 import shutil
 import uuid
@@ -28,13 +29,17 @@ MAPPED_FROM_BYTES = 1 << 20
 """Arrays at least this large are memory-mapped; smaller ones are read."""
 
 
+class NotStorableError(TypeError):
+    """A value that an array bundle cannot hold."""
+
+
 class ArrayBundleDataset(AbstractDataset[Any, Any]):
     """A dataclass whose fields are arrays or scalars, stored as a local folder.
 
-    Array fields become `<field>.npy`, scalars (str, int, float, bool, None and tuples of them) go to `bundle.json`.
-    Arrays that come in blocks (an object with `shape` and `dtype` that iterates blocks of rows) are streamed to disk
-    and never held whole. Saving is atomic: the old artifact stays until the new one is complete. Loaded arrays are
-    read-only, and memory-mapped from 1 MiB on.
+    Array fields become `<field>.npy`, scalars (str, int, float, bool, None and tuples of them) go to
+    `bundle.json`. Arrays that come in blocks (an object with `shape`, `dtype` and `blocks`, whose iterator
+    gives blocks of rows) are streamed to disk and never held whole. Saving is atomic: the old artifact stays
+    until the new one is complete. Loaded arrays are read-only, and memory-mapped from 1 MiB on.
 
     Args:
         filepath: the folder, on a local file system.
@@ -75,15 +80,16 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
         """Store a bundle in place of the one that is there.
 
         Raises:
-            ArtifactError: the data is not of the bundle's class, a field cannot be stored, or the folder holds
-                something else.
+            ArtifactError: the data is not of the bundle's class, a field cannot be stored, or the folder
+                holds something else.
         """
         if not isinstance(data, self._class()):
             raise ArtifactError(f"{self._folder}: expected {self._bundle}, got {type(data).__name__}")
         self._recover()
-        if self._folder.exists() and not (self._folder / INDEX).is_file() and not _is_empty(self._folder):
+        if self._folder.exists() and not _is_replaceable(self._folder):
             raise ArtifactError(
-                f"{self._folder}: is there already and is no array bundle; move it away or change the catalog's filepath"
+                f"{self._folder}: is there already and is no array bundle; move it away or change the "
+                "catalog's filepath"
             )
         for leftover in self._siblings("tmp"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -119,10 +125,10 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
             found = load_obj(self._bundle)
         except (ImportError, AttributeError, ValueError) as error:
             raise ArtifactError(
-                f"{self._folder}: the catalog's bundle '{self._bundle}' cannot be imported ({one_line(error)})"
+                f"{self._folder}: bundle '{self._bundle}' cannot be imported ({one_line(error)})"
             ) from error
         if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
-            raise ArtifactError(f"{self._folder}: the catalog's bundle '{self._bundle}' is not a dataclass")
+            raise ArtifactError(f"{self._folder}: bundle '{self._bundle}' is not a dataclass")
         return found
 
     def _index(self) -> dict[str, Any]:
@@ -167,7 +173,7 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
                 continue
             try:
                 dtype, shape = _write_array(folder / f"{name}.npy", value)
-            except (TypeError, ValueError) as error:
+            except NotStorableError as error:
                 raise ArtifactError(
                     f"{self._folder}: field '{name}' of {self._bundle} cannot be stored ({one_line(error)})"
                 ) from error
@@ -176,7 +182,7 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
         (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
     def _replace(self, temporary: Path, token: str) -> None:
-        """Put the complete folder in place; a crash in between leaves the old one where `_recover` finds it."""
+        """Put the complete folder in place; after a crash half way `_recover` finds the old one."""
         old = self._folder.with_name(f".{self._folder.name}.{token}.old")
         if self._folder.exists():
             self._folder.rename(old)
@@ -188,10 +194,11 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
         """Bring back the artifact that a crash left half way through being replaced."""
         olds = self._siblings("old")
         if olds and not self._folder.exists():
-            olds[-1].rename(self._folder)
+            max(olds, key=lambda old: old.stat().st_mtime).rename(self._folder)
 
     def _siblings(self, kind: str) -> list[Path]:
-        return sorted(self._folder.parent.glob(f".{_escape(self._folder.name)}.{'?' * 32}.{kind}"))
+        """Return the folders beside this one that an unfinished save left."""
+        return list(self._folder.parent.glob(f".{glob.escape(self._folder.name)}.{'?' * 32}.{kind}"))
 
     def _exists(self) -> bool:
         self._recover()
@@ -206,11 +213,12 @@ def _field_names(bundle: type[Any]) -> set[str]:
 
 
 def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and next(folder.iterdir(), None) is None
+    return next(folder.iterdir(), None) is None
 
 
-def _escape(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "[]*?" else letter for letter in name)
+def _is_replaceable(folder: Path) -> bool:
+    """Return whether a folder holds nothing but what this dataset writes."""
+    return folder.is_dir() and all(file.name == INDEX or file.suffix == ".npy" for file in folder.iterdir())
 
 
 def _is_scalar(value: Any) -> bool:
@@ -230,25 +238,25 @@ def _bytes(facts: dict[str, Any]) -> int:
 def _write_array(file: Path, value: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
     """Write an array, or the blocks of one, as `.npy`; return its type and shape."""
     if not (hasattr(value, "shape") and hasattr(value, "dtype")):
-        raise TypeError(f"{type(value).__name__} is neither an array nor a plain value")
+        raise NotStorableError(f"{type(value).__name__} is neither an array nor a plain value")
     if isinstance(value, np.ndarray) or not hasattr(value, "blocks"):
         array = _storable(np.asarray(value))
         np.save(file, array, allow_pickle=False)
         return array.dtype, array.shape
     dtype, shape = np.dtype(value.dtype), tuple(int(side) for side in value.shape)
     if dtype.hasobject or dtype.kind == "T":
-        raise TypeError(f"blocks of type {dtype} cannot be streamed")
+        raise NotStorableError(f"blocks of type {dtype} cannot be streamed")
     rows = 0
     with file.open("wb") as stream:
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(stream, header)
         for block in _blocks(value):
             if block.shape[1:] != shape[1:]:
-                raise ValueError(f"a block of shape {block.shape} in an array of shape {shape}")
+                raise NotStorableError(f"a block of shape {block.shape} in an array of shape {shape}")
             np.ascontiguousarray(block, dtype=dtype).tofile(stream)
             rows += len(block)
     if rows != shape[0]:
-        raise ValueError(f"its blocks have {rows} rows, its shape says {shape[0]}")
+        raise NotStorableError(f"its blocks have {rows} rows, its shape says {shape[0]}")
     return dtype, shape
 
 
@@ -258,13 +266,13 @@ def _blocks(value: Any) -> Iterator[NDArray[Any]]:
 
 def _storable(array: NDArray[Any]) -> NDArray[Any]:
     """Return text as fixed-width unicode, the only text that loads without pickle and can be mapped."""
-    if array.dtype.kind == "T" or (
-        array.dtype.hasobject and all(isinstance(item, str) for item in array.flat)
-    ):
-        text = array.astype(np.str_)
-        if not np.array_equal(text.astype(object), array.astype(object)):
-            raise TypeError("text that ends in null characters cannot be stored")
-        return text
-    if array.dtype.hasobject:
-        raise TypeError(f"an array of Python objects ({array.dtype}); only numbers and text can be stored")
-    return array
+    if not array.dtype.hasobject and array.dtype.kind != "T":
+        return array
+    if not all(isinstance(item, str) for item in array.flat):
+        raise NotStorableError(
+            f"an array of Python objects ({array.dtype}); only numbers and text can be stored"
+        )
+    text = array.astype(np.str_)
+    if any(item.endswith("\0") for item in array.flat):
+        raise NotStorableError("text that ends in null characters")
+    return text

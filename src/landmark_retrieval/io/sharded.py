@@ -40,8 +40,8 @@ class ShardedDataset(AbstractDataset[ShardPlan, ShardStore]):
         missing = [name for name in wanted if name not in present]
         if missing:
             raise ArtifactError(
-                f"{self._filepath}: {len(missing)} of {len(wanted)} shards are missing, the first is {missing[0]}; "
-                "run its pipeline again (only these are computed)"
+                f"{self._filepath}: {len(missing)} of {len(wanted)} shards are missing, the first is "
+                f"{missing[0]}; run its pipeline again (only these are computed)"
             )
         return store
 
