@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from landmark_retrieval.data_sets.image_table import COLUMNS
 from landmark_retrieval.errors import LandmarkRetrievalError
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,8 @@ def _read_table(file: Path, folder: Path, allow_outside: bool) -> pd.DataFrame:
     raw.index = pd.RangeIndex(2, len(raw) + 2, name="line")
     raw = raw.dropna(how="all")
     raw.attrs["table"] = str(file)
-    repeated = raw.columns[raw.columns.duplicated()]
+    names = raw.columns.str.replace(r"\.\d+$", "", regex=True)  # the parser numbers repeated columns
+    repeated = names[names.duplicated() & names.isin(COLUMNS)]
     if len(repeated):
         raise LandmarkRetrievalError(f"{file}: column {repeated[0]} is there twice")
     if "path" not in raw or not len(raw):
@@ -75,10 +77,11 @@ def _read_table(file: Path, folder: Path, allow_outside: bool) -> pd.DataFrame:
     if not allow_outside:
         _refuse_outside(raw, file, folder)
     raw["path"] = [np.nan if pd.isna(path) else str(folder / path) for path in raw["path"]]
-    if not any(Path(path).is_file() for path in raw["path"].dropna()):
+    paths = raw["path"].dropna()
+    if len(paths) and not any(Path(path).is_file() for path in paths):
         raise LandmarkRetrievalError(
             f"{file}: none of its {len(raw)} image files exists; paths are relative to {folder}, the first "
-            f"one is {raw['path'].dropna().iloc[0] if raw['path'].notna().any() else 'empty'}"
+            f"one is {paths.iloc[0]}"
         )
     return raw
 

@@ -1,0 +1,78 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageDraw
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def demo_root() -> Path:
+    """The bundled demo photos."""
+    return ROOT / "data" / "01_raw" / "demo"
+
+
+@pytest.fixture(scope="session")
+def shared_data_sets() -> Path:
+    """Larger sets of photos beside the checkout; they are not part of the project."""
+    folder = ROOT.parent / "shared" / "data_sets"
+    if not folder.is_dir():
+        pytest.skip("no shared/data_sets beside the checkout")
+    return folder
+
+
+def render(landmark: int, view: int, size: tuple[int, int] = (96, 72)) -> Image.Image:
+    """Draw a clearly synthetic picture: coloured shapes that depend on the landmark, shifted by the view."""
+    shapes = np.random.default_rng(1000 + landmark)
+    shift = np.random.default_rng(7919 * (landmark + 1) + view).integers(-4, 5, size=2)
+    image = Image.new("RGB", size, tuple(int(value) for value in shapes.integers(0, 256, 3)))
+    draw = ImageDraw.Draw(image)
+    for number in range(12):
+        left, top = shapes.integers(0, size) + shift
+        width, height = shapes.integers(8, 30, 2)
+        colour = tuple(int(value) for value in shapes.integers(0, 256, 3))
+        box = [int(left), int(top), int(left + width), int(top + height)]
+        (draw.ellipse if number % 2 else draw.rectangle)(box, fill=colour, outline="black")
+    return image
+
+
+@pytest.fixture
+def tiny_data_set(tmp_path: Path) -> Callable[..., Path]:
+    """Factory of a folder with rendered pictures and `images.csv`.
+
+    `tiny_data_set(landmarks=3, splits=("query", "index", "index", "train", "train"), distractors=2,
+    size=(96, 72), name="photos")` makes one picture per landmark and entry of `splits`, and distractors in
+    the index, and returns the folder.
+    """
+
+    def make(
+        landmarks: int = 3,
+        splits: Sequence[str] = ("query", "index", "index", "train", "train"),
+        distractors: int = 2,
+        size: tuple[int, int] = (96, 72),
+        name: str = "photos",
+    ) -> Path:
+        folder = tmp_path / name
+        (folder / "images").mkdir(parents=True)
+        rows = []
+        for landmark in range(landmarks):
+            for view, split in enumerate(splits):
+                rows.append((f"landmark{landmark}_{view}", split, landmark, f"landmark{landmark}"))
+                render(landmark, view, size).save(folder / "images" / f"{rows[-1][0]}.png")
+        for number in range(distractors):
+            rows.append((f"distractor_{number}", "index", None, None))
+            render(500 + number, 0, size).save(folder / "images" / f"{rows[-1][0]}.png")
+        table = pd.DataFrame(rows, columns=["image_id", "split", "landmark_id", "landmark"])
+        table.insert(1, "path", "images/" + table["image_id"] + ".png")
+        table["landmark_id"] = table["landmark_id"].astype("Int64")
+        table.to_csv(folder / "images.csv", index=False)
+        return folder
+
+    return make
