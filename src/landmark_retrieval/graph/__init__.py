@@ -1,0 +1,28 @@
+"""The k-NN graph and its traversal: EGT, label bridges to training images, trusted paths."""
+
+from landmark_retrieval.graph.egt import EgtConfig, PathStep, Traversal, explore_exploit, trusted_path
+from landmark_retrieval.graph.graph import CsrGraph, symmetrize
+from landmark_retrieval.graph.label_bridge import (
+    LabelBridge,
+    LabelBridgeConfig,
+    build_label_bridge,
+    explore_exploit_with_labels,
+    label_path,
+    vote_labels,
+)
+
+__all__ = [
+    "CsrGraph",
+    "EgtConfig",
+    "LabelBridge",
+    "LabelBridgeConfig",
+    "PathStep",
+    "Traversal",
+    "build_label_bridge",
+    "explore_exploit",
+    "explore_exploit_with_labels",
+    "label_path",
+    "symmetrize",
+    "trusted_path",
+    "vote_labels",
+]

@@ -1,0 +1,283 @@
+"""Label bridges: semi-supervised EGT through a labelled training set.
+
+Chang et al., "Semi-Supervised Exploration in Image Retrieval", 2019. The training images nearest to an image
+vote for its label; a labelled image is linked to its most similar training image of that label, and all
+training images of one label are linked to each other, each with the maximum weight. A hub vertex per label
+is the same graph without its quadratically many edges: from an image the traversal reaches, through the hub,
+all index images of the same label. Label edges come before every similarity edge, whatever t is, and count
+as the edge that every round takes. Training images and hubs are walked through and never returned.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.graph.egt import NO_DESCRIPTORS, EgtConfig, Hubs, Traversal, explore_exploit_lists
+from landmark_retrieval.graph.graph import CsrGraph, as_lists
+from landmark_retrieval.graph.kernel import ORDER_QUERY_NEIGHBORS, ORDER_QUERY_SIMILARITY, ORDER_STORED
+
+logger = logging.getLogger(__name__)
+
+NO_LABEL = -1
+
+
+class LabelBridgeConfig(Configuration):
+    """How labels are voted and used.
+
+    Attributes:
+        query_votes: nearest training images that vote for a query's label (the paper: 3); a label needs a
+            strict majority of this number, however many of them have a label.
+        index_votes: the same for index images (the paper: 3; the authors' released program: 5).
+        min_similarity: inner product below which a training image does not vote; none for no floor.
+        order: in which order the images of one label come out. `query_similarity`: by the inner product of
+            their descriptors with the query's; `query_neighbors`: those in the query's own list of
+            neighbours first, by similarity, then as `train_similarity`; `train_similarity`: by the
+            similarity to the training image that they are linked to; `row`: as in the table. The paper does
+            not say.
+    """
+
+    query_votes: int = Field(default=3, ge=1)
+    index_votes: int = Field(default=3, ge=1)
+    min_similarity: float | None = Field(default=None, allow_inf_nan=False)
+    order: Literal["query_similarity", "query_neighbors", "train_similarity", "row"] = "query_similarity"
+
+
+@dataclass(frozen=True, eq=False)
+class LabelBridge:
+    """The labels that were voted, and by which training images.
+
+    Attributes:
+        query_label: int64 `[q]` label of each query, -1 for none.
+        query_train_row: int32 `[q]` training row that the query is linked to, -1 for none.
+        query_similarity: float32 `[q]` similarity to it, -inf for none.
+        index_label: int64 `[n]` the same for index images.
+        index_train_row: int32 `[n]`.
+        index_similarity: float32 `[n]`.
+        train_label: int64 `[t]` labels of the training images, -1 for none.
+    """
+
+    query_label: NDArray[np.int64]
+    query_train_row: NDArray[np.int32]
+    query_similarity: NDArray[np.float32]
+    index_label: NDArray[np.int64]
+    index_train_row: NDArray[np.int32]
+    index_similarity: NDArray[np.float32]
+    train_label: NDArray[np.int64]
+
+
+def vote_labels(
+    neighbors: NDArray[np.int32],
+    similarities: NDArray[Any],
+    train_labels: NDArray[np.int64],
+    votes: int,
+    min_similarity: float | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+    """Let the nearest training images vote for the label of each image.
+
+    Args:
+        neighbors: `[n, k]` training rows in descending similarity, -1 padded; only the first `votes` count.
+        similarities: `[n, k]`.
+        train_labels: `[t]`, -1 for none: such an image votes for no label.
+        votes: how many vote. A label needs more than half of this number; otherwise there is none.
+        min_similarity: training images less similar than this do not vote.
+
+    Returns:
+        int64 `[n]` labels (-1 for none); int32 `[n]` the most similar training image of that label (-1 for
+        none); float32 `[n]` its similarity (-inf for none).
+
+    Raises:
+        LandmarkRetrievalError: when fewer than `votes` neighbours were searched although there are more
+            training images, or a neighbour is not one of them.
+    """
+    n, k = neighbors.shape
+    train = np.append(np.asarray(train_labels, np.int64), NO_LABEL)
+    if k < min(votes, len(train) - 1):
+        raise LandmarkRetrievalError(
+            f"label votes: {votes} training images must vote but only {k} neighbours were searched; "
+            "search at least as many as the larger of query_votes and index_votes"
+        )
+    near = np.asarray(neighbors[:, :votes], np.int64)
+    if near.max(initial=-1) >= len(train) - 1:
+        raise LandmarkRetrievalError(
+            f"label votes: neighbour {near.max()} is not one of {len(train) - 1} training images; "
+            "search the training images again"
+        )
+    near_similarity = np.asarray(similarities[:, :votes], np.float32)
+    labels = train[near]  # padding reads the last entry, which has no label
+    if min_similarity is not None:
+        labels[near_similarity < min_similarity] = NO_LABEL
+    label = np.full(n, NO_LABEL, np.int64)
+    row = np.full(n, -1, np.int32)
+    similarity = np.full(n, -np.inf, np.float32)
+    for column in reversed(range(labels.shape[1])):  # the most similar one of the winners is written last
+        candidate = labels[:, column]
+        wins = (candidate != NO_LABEL) & (2 * (labels == candidate[:, None]).sum(axis=1) > votes)
+        label[wins] = candidate[wins]
+        row[wins] = near[wins, column]
+        similarity[wins] = near_similarity[wins, column]
+    return label, row, similarity
+
+
+def build_label_bridge(
+    query_neighbors: NDArray[np.int32],
+    query_similarities: NDArray[Any],
+    index_neighbors: NDArray[np.int32],
+    index_similarities: NDArray[Any],
+    train_labels: NDArray[np.int64],
+    config: LabelBridgeConfig,
+) -> LabelBridge:
+    """Vote the labels of all queries and index images.
+
+    Args:
+        query_neighbors: `[q, k]` training rows nearest to each query, in descending similarity, -1 padded.
+        query_similarities: `[q, k]`.
+        index_neighbors: `[n, k]` the same for index images.
+        index_similarities: `[n, k]`.
+        train_labels: `[t]`, -1 for none; may be empty.
+        config: parameters.
+
+    Raises:
+        LandmarkRetrievalError: as `vote_labels`.
+    """
+    floor = config.min_similarity
+    query = vote_labels(query_neighbors, query_similarities, train_labels, config.query_votes, floor)
+    index = vote_labels(index_neighbors, index_similarities, train_labels, config.index_votes, floor)
+    return LabelBridge(*query, *index, train_label=np.asarray(train_labels, np.int64))
+
+
+def label_hubs(
+    bridge: LabelBridge,
+    order: str,
+    query_descriptors: NDArray[Any] | None = None,
+    index_descriptors: NDArray[Any] | None = None,
+) -> Hubs:
+    """Gather the index images of each label, in the order in which they come out.
+
+    Args:
+        bridge: voted labels.
+        order: of `LabelBridgeConfig`.
+        query_descriptors: `[q, d]`, for `query_similarity` only.
+        index_descriptors: `[n, d]`, for `query_similarity` only.
+
+    Raises:
+        LandmarkRetrievalError: when `query_similarity` lacks descriptors or they do not fit the bridge.
+    """
+    labelled = np.flatnonzero(bridge.index_label != NO_LABEL)
+    hub_labels, hub_of_labelled = np.unique(bridge.index_label[labelled], return_inverse=True)
+    index_hub = np.full(len(bridge.index_label), -1, np.int32)
+    index_hub[labelled] = hub_of_labelled
+    query_hub = np.full(len(bridge.query_label), -1, np.int32)
+    if len(hub_labels):
+        place = np.minimum(np.searchsorted(hub_labels, bridge.query_label), len(hub_labels) - 1)
+        known = hub_labels[place] == bridge.query_label
+        query_hub[known] = place[known]
+    by_similarity = order in ("train_similarity", "query_neighbors")
+    keys = -bridge.index_similarity[labelled] if by_similarity else labelled
+    members = labelled[np.lexsort((labelled, keys, hub_of_labelled))].astype(np.int32)
+    kind = {"query_similarity": ORDER_QUERY_SIMILARITY, "query_neighbors": ORDER_QUERY_NEIGHBORS}
+    queries = index = NO_DESCRIPTORS
+    if order == "query_similarity":
+        queries, index = _matching_descriptors(bridge, query_descriptors, index_descriptors)
+    return Hubs(
+        query_hub=query_hub,
+        index_hub=index_hub,
+        indptr=np.append(0, np.cumsum(np.bincount(hub_of_labelled, minlength=len(hub_labels)))),
+        members=members,
+        order=kind.get(order, ORDER_STORED),
+        query_descriptors=queries,
+        index_descriptors=index,
+    )
+
+
+def _matching_descriptors(
+    bridge: LabelBridge, queries: NDArray[Any] | None, index: NDArray[Any] | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return descriptors as float32, or refuse them."""
+    if queries is None or index is None:
+        raise LandmarkRetrievalError(
+            "label bridge: order 'query_similarity' needs the descriptors of queries and index images; "
+            "give them or choose 'query_neighbors'"
+        )
+    expected = (len(bridge.query_label), len(bridge.index_label))
+    if (len(queries), len(index)) != expected or queries.shape[1] != index.shape[1]:
+        raise LandmarkRetrievalError(
+            f"label bridge: descriptors have shapes {queries.shape} and {index.shape} for "
+            f"{expected[0]} queries and {expected[1]} index images; extract them again"
+        )
+    return np.asarray(queries, np.float32), np.asarray(index, np.float32)
+
+
+def explore_exploit_with_labels(
+    query_neighbors: NDArray[np.int32],
+    query_weights: NDArray[Any],
+    index_graph: CsrGraph,
+    bridge: LabelBridge,
+    config: EgtConfig,
+    bridge_config: LabelBridgeConfig,
+    query_descriptors: NDArray[Any] | None = None,
+    index_descriptors: NDArray[Any] | None = None,
+) -> Traversal:
+    """Traverse the graph from every query, through label bridges first.
+
+    Args:
+        query_neighbors: int32 `[q, k]` index rows nearest to each query, -1 padded.
+        query_weights: `[q, k]` their similarities.
+        index_graph: undirected graph of the n index images (`symmetrize`).
+        bridge: voted labels of the same queries and index images.
+        config: parameters of the traversal.
+        bridge_config: parameters of the bridge; only `order` is used here.
+        query_descriptors: `[q, d]`, needed for the order `query_similarity` only.
+        index_descriptors: `[n, d]`, likewise; another dtype than float32 is copied.
+
+    Returns:
+        The results. Without voted labels they are those of `explore_exploit`, and a log line says so.
+
+    Raises:
+        LandmarkRetrievalError: when shapes differ, or descriptors are needed and missing.
+    """
+    if len(bridge.query_label) != len(query_neighbors) or len(bridge.index_label) != len(index_graph):
+        raise LandmarkRetrievalError(
+            f"label bridge: has {len(bridge.query_label)} queries and {len(bridge.index_label)} index images "
+            f"but the graph has {len(query_neighbors)} and {len(index_graph)}; vote the labels again"
+        )
+    queries = as_lists(query_neighbors, query_weights)
+    if not (bridge.index_label != NO_LABEL).any():
+        reason = "there are no training images" if len(bridge.train_label) == 0 else "no label was voted"
+        logger.warning("Label bridges have no effect, because %s: the ranking is that of plain EGT.", reason)
+        return explore_exploit_lists(queries, index_graph, config)
+    hubs = label_hubs(bridge, bridge_config.order, query_descriptors, index_descriptors)
+    return explore_exploit_lists(queries, index_graph, config, hubs)
+
+
+def label_path(
+    bridge: LabelBridge, query: int, source: int, target: int
+) -> tuple[int, NDArray[np.float32], NDArray[np.int32]]:
+    """Explain a label edge of a trusted path: source - training image - training image - target.
+
+    Args:
+        bridge: voted labels.
+        query: row of the query whose path it is.
+        source: index row, -1 for the query itself.
+        target: index row.
+
+    Returns:
+        The label, the float32 `[2]` similarities of source and target to the training images that they are
+        linked to, and the int32 `[2]` training rows (equal when both are linked to the same image).
+    """
+    if source < 0:
+        row, similarity = bridge.query_train_row[query], bridge.query_similarity[query]
+    else:
+        row, similarity = bridge.index_train_row[source], bridge.index_similarity[source]
+    return (
+        int(bridge.index_label[target]),
+        np.array([similarity, bridge.index_similarity[target]], np.float32),
+        np.array([row, bridge.index_train_row[target]], np.int32),
+    )
