@@ -119,9 +119,27 @@ class ShardStore:
         return manifest
 
     def read(self, file_name: str) -> dict[str, NDArray[Any]]:
-        """Return the arrays of one shard by its file name."""
-        with self._fs.open(self._path(file_name), "rb") as file, np.load(file, allow_pickle=False) as shard:
-            return {name: shard[name] for name in shard.files}
+        """Return the arrays of one shard by its file name.
+
+        Raises:
+            LandmarkRetrievalError: the file is missing, truncated or damaged.
+        """
+        try:
+            with (
+                self._fs.open(self._path(file_name), "rb") as file,
+                np.load(file, allow_pickle=False) as shard,
+            ):
+                return {name: shard[name] for name in shard.files}
+        except FileNotFoundError:
+            reason = "missing"
+        except (PermissionError, ConnectionError, TimeoutError, MemoryError):
+            raise
+        except Exception as error:  # the decoders raise many types on damaged files
+            reason = f"damaged ({' '.join(str(error).split()) or type(error).__name__})"
+        raise LandmarkRetrievalError(
+            f"{self.root}/{file_name}: {reason}; delete it and run its pipeline again "
+            "(only this shard is computed)"
+        )
 
     def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
         """Yield the arrays of every shard in the order of the plan."""

@@ -76,7 +76,7 @@ def _read_table(file: Path, folder: Path, allow_outside: bool) -> pd.DataFrame:
         return raw
     if not allow_outside:
         _refuse_outside(raw, file, folder)
-    raw["path"] = [np.nan if pd.isna(path) else str(folder / path) for path in raw["path"]]
+    raw["path"] = [np.nan if pd.isna(path) else os.path.join(folder, path) for path in raw["path"]]  # noqa: PTH118
     paths = raw["path"].dropna()
     if len(paths) and not any(Path(path).is_file() for path in paths):
         raise LandmarkRetrievalError(

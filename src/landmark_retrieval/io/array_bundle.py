@@ -158,7 +158,9 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
                 )
         except FileNotFoundError:
             raise damaged(self._folder, f"{file.name} is missing") from None
-        except (ValueError, EOFError, OSError, KeyError, TypeError, SyntaxError) as error:
+        except (PermissionError, MemoryError):
+            raise
+        except Exception as error:  # the decoder raises many types on damaged files
             raise damaged(file, error) from error
         array.flags.writeable = False
         return array
