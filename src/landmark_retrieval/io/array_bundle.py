@@ -274,7 +274,7 @@ def _storable(array: NDArray[Any]) -> NDArray[Any]:
         raise NotStorableError(
             f"an array of Python objects ({array.dtype}); only numbers and text can be stored"
         )
-    text = array.astype(np.str_)
+    text = array.astype(object).astype(np.str_)
     if any(item.endswith("\0") for item in array.flat):
         raise NotStorableError("text that ends in null characters")
     return text
