@@ -28,7 +28,8 @@ class GlobalDescriptorConfig(Configuration):
             same shape share a batch; 1 keeps exact sizes.
         scales: factors of `max_side` at which every image is described.
         scale_power: exponent of the generalised mean over scales; 1 is the average.
-        batch_size: images of one shape in a batch, at scale 1.
+        batch_size: images of one shape in a batch; None takes 32 on a GPU and 4 on a CPU, whose cache larger
+            batches leave.
         shard_size: images in a shard (what is lost at most by a kill).
         loader_threads: threads that decode and resize ahead of the network; None takes one a core, but no
             more than 16.
@@ -46,7 +47,7 @@ class GlobalDescriptorConfig(Configuration):
     size_multiple: int = Field(default=16, ge=1)
     scales: tuple[float, ...] = Field(default=(1.0, 1 / math.sqrt(2), math.sqrt(2)), min_length=1)
     scale_power: float = Field(default=1.0, gt=0)
-    batch_size: int = Field(default=16, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
     shard_size: int = Field(default=256, ge=1)
     loader_threads: int | None = Field(default=None, ge=1)
     device: str = "auto"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 from collections.abc import Sequence
@@ -27,6 +26,8 @@ from landmark_retrieval.descriptors.backbones import (
     weights_identity,
 )
 from landmark_retrieval.descriptors.config import GlobalDescriptorConfig
+from landmark_retrieval.descriptors.devices import autocast, choose_device
+from landmark_retrieval.descriptors.heap import retained_heap
 from landmark_retrieval.descriptors.loading import ImageBatch, Unreadable, iterate_batches
 from landmark_retrieval.descriptors.model import DescriptorModel, whitening_layer
 from landmark_retrieval.descriptors.pooling import build_pooling
@@ -119,7 +120,7 @@ def describe_images(
     model = model or build_model(config, region_whitening)
     reasons = [""] * len(paths)
     described: list[tuple[tuple[int, ...], Tensor]] = []
-    with torch.inference_mode():
+    with retained_heap(), torch.inference_mode():
         for item in iterate_batches(paths, config):
             if isinstance(item, Unreadable):
                 reasons[item.position] = item.reason
@@ -180,6 +181,7 @@ def region_moments(paths: Sequence[str], config: GlobalDescriptorConfig) -> tupl
     model = build_model(single, None)
     moments, images = Covariance(model.backbone.channels), 0
     with (
+        retained_heap(),
         torch.inference_mode(),
         tqdm(total=len(paths), desc="regions for whitening", unit="image") as progress,
     ):
@@ -228,34 +230,6 @@ def to_input(pixels: NDArray[np.uint8], backbone: Backbone, device: torch.device
     mean = torch.tensor(backbone.mean, device=device) * 255
     std = torch.tensor(backbone.std, device=device) * 255
     return ((tensor.float() - mean) / std).permute(0, 3, 1, 2)
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the torch device of a `device` option.
-
-    Raises:
-        LandmarkRetrievalError: there is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise LandmarkRetrievalError(
-            f"device: '{name}' is not available here ({str(error).splitlines()[0]}); use 'auto' or 'cpu'"
-        ) from None
-    return device
-
-
-def autocast(config: GlobalDescriptorConfig, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Return the context in which the network runs at the configured precision."""
-    precision = config.precision
-    if precision == "auto":
-        precision = "float16" if device.type == "cuda" else "float32"
-    if precision == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
 def _file_state(path: str) -> tuple[int, int]:

@@ -15,10 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from landmark_retrieval.descriptors.config import GlobalDescriptorConfig
+from landmark_retrieval.descriptors.devices import batch_size
 from landmark_retrieval.images import UnreadableImageError, load_image
 
 MIN_SIDE = 32
 """Shortest side in pixels that a network gets."""
+
+PENDING_BATCHES = 8
+"""Images held back at most, in batches, waiting for others of their shape."""
 
 Pixels = NDArray[np.uint8]
 
@@ -92,8 +96,10 @@ def iterate_batches(
         config: sizes, batch size and threads.
 
     Yields:
-        Batches of at most `config.batch_size` images, as soon as one shape has enough; the rest at the end.
+        Batches as soon as one shape has enough images; the fullest one when many shapes are waiting; the rest
+        at the end.
     """
+    full, held = batch_size(config), 0
     waiting: dict[tuple[tuple[int, ...], ...], list[tuple[int, tuple[Pixels, ...]]]] = {}
     for position, loaded in enumerate(_load_ahead(paths, config)):
         if isinstance(loaded, str):
@@ -102,8 +108,14 @@ def iterate_batches(
         shape = tuple(pixels.shape for pixels in loaded)
         bucket = waiting.setdefault(shape, [])
         bucket.append((position, loaded))
-        if len(bucket) == config.batch_size:
+        held += 1
+        if len(bucket) == full:
+            held -= full
             yield _batch(waiting.pop(shape))
+        elif held > PENDING_BATCHES * full:
+            largest = max(waiting, key=lambda key: len(waiting[key]))
+            held -= len(waiting[largest])
+            yield _batch(waiting.pop(largest))
     for bucket in waiting.values():
         yield _batch(bucket)
 
@@ -118,7 +130,7 @@ def _batch(bucket: list[tuple[int, tuple[Pixels, ...]]]) -> ImageBatch:
 def _load_ahead(paths: Iterable[str], config: GlobalDescriptorConfig) -> Iterator[tuple[Pixels, ...] | str]:
     """Yield what `load_scales` returns, in order, reading at most two batches ahead."""
     threads = loader_threads(config)
-    ahead = max(2 * threads, 2 * config.batch_size)
+    ahead = 2 * max(threads, batch_size(config))
     futures: deque[Future[Any]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="image-loader") as pool:
         try:

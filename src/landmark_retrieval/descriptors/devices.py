@@ -1,0 +1,47 @@
+"""Where and how networks run: device, precision, batch size."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+
+from landmark_retrieval.descriptors.config import GlobalDescriptorConfig
+from landmark_retrieval.errors import LandmarkRetrievalError
+
+GPU_BATCH, CPU_BATCH = 32, 4
+"""Default batch sizes; on a CPU the activations of a larger batch leave the cache."""
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the torch device of a `device` option.
+
+    Raises:
+        LandmarkRetrievalError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise LandmarkRetrievalError(
+            f"device: '{name}' is not available here ({str(error).splitlines()[0]}); use 'auto' or 'cpu'"
+        ) from None
+    return device
+
+
+def autocast(config: GlobalDescriptorConfig, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which the network runs at the configured precision."""
+    precision = config.precision
+    if precision == "auto":
+        precision = "float16" if device.type == "cuda" else "float32"
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, precision))
+
+
+def batch_size(config: GlobalDescriptorConfig) -> int:
+    """Return the batch size that a configuration means on its device."""
+    return config.batch_size or (CPU_BATCH if choose_device(config.device).type == "cpu" else GPU_BATCH)
