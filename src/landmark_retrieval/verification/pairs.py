@@ -170,13 +170,12 @@ class VerifyPairs:
         inliers = np.zeros(len(self.pairs), np.int32)
         homographies = np.zeros((len(self.pairs), 3, 3), np.float32)
         with threadpool_limits(1):
+            current, a = -1, None
             for i, (row_a, row_b) in enumerate(self.pairs.tolist()):
-                result = verify_pair(
-                    self.features.get(row_a),
-                    self.features.get(row_b),
-                    self.config,
-                    pair_seed(self.config.seed, row_a, row_b),
-                )
+                if a is None or row_a != current:
+                    current, a = row_a, self.features.get(row_a)
+                seed = pair_seed(self.config.seed, row_a, row_b)
+                result = verify_pair(a, self.features.get(row_b), self.config, seed)
                 matches[i], inliers[i], homographies[i] = result.matches, result.inliers, result.homography
         return {"pairs": self.pairs, "matches": matches, "inliers": inliers, "homographies": homographies}
 
