@@ -90,7 +90,11 @@ def symmetrize_lists(graph: CsrGraph, threads: int = 0) -> CsrGraph:
     order of their ties is kept.
     """
     union = _union(graph, threads)
-    same = np.array_equal(union.indptr, graph.indptr) and np.array_equal(union.weights, graph.weights)
+    same = (
+        np.array_equal(union.indptr, graph.indptr)
+        and np.array_equal(union.weights, graph.weights)
+        and _same_neighbors(frozen(union.indptr), frozen(union.indices), frozen(graph.indices))
+    )
     return graph if same else union
 
 
@@ -248,6 +252,20 @@ def _fill_union(  # type: ignore[no-untyped-def]
                     out_indices[end] = u
                     out_weights[end] = numbers[e]
                     end += 1
+
+
+@compiled
+def _same_neighbors(indptr, indices, others):  # type: ignore[no-untyped-def]
+    """Return whether both graphs have the same neighbours, in any order; those of the first are distinct."""
+    place = np.full(len(indptr) - 1, -1, np.int64)
+    for v in range(len(indptr) - 1):
+        for e in range(indptr[v], indptr[v + 1]):
+            place[indices[e]] = v
+        for e in range(indptr[v], indptr[v + 1]):
+            if others[e] < 0 or place[others[e]] != v:
+                return False
+            place[others[e]] = -1
+    return True
 
 
 @compiled
