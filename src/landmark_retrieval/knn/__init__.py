@@ -1,0 +1,14 @@
+"""Nearest neighbours by inner product: exact or approximate, on CPU or GPUs, in bounded memory, resumable."""
+
+from landmark_retrieval.knn.config import ApproximateConfig, KnnConfig
+from landmark_retrieval.knn.neighbors import KnnGraph, Neighbors
+from landmark_retrieval.knn.search import build_knn_graph, search
+
+__all__ = [
+    "ApproximateConfig",
+    "KnnConfig",
+    "KnnGraph",
+    "Neighbors",
+    "build_knn_graph",
+    "search",
+]

@@ -1,0 +1,186 @@
+"""Exact nearest neighbours by inner product of descriptors that need not fit in memory."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.graph.compiled import run_chunks, thread_count
+from landmark_retrieval.knn.blocks import Reader, check_matrix
+from landmark_retrieval.knn.config import KnnConfig
+from landmark_retrieval.knn.engines import QUERIES_AT_A_TIME, Best
+from landmark_retrieval.knn.kernel import sort_heaps
+from landmark_retrieval.knn.layout import choose_target, make_engine, plan_memory
+from landmark_retrieval.knn.neighbors import KnnGraph, Neighbors
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_DELAY = 3.0
+"""Seconds after which a search shows its progress."""
+
+
+def search(
+    queries: NDArray[Any],
+    database: NDArray[Any],
+    config: KnnConfig,
+    exclude: NDArray[np.int64] | None = None,
+    label: str = "nearest neighbours",
+) -> Neighbors:
+    """Find the k database rows with the largest inner products with each query.
+
+    Descriptors may be memory-mapped and larger than memory: the database is read once, block by block, and
+    the queries once for each of its blocks. Zero rows ("no descriptor") are never found and find nothing.
+
+    Args:
+        queries: float32 or float16 `[q, d]`.
+        database: float32 or float16 `[n, d]`.
+        config: see there.
+        exclude: int64 `[q]` the one database row that must not be returned for each query (itself), -1 for
+            none.
+        label: what is searched, for the progress bar and messages.
+
+    Returns:
+        Neighbours by falling inner product, ties by lower row, -1 and -inf padded.
+
+    Raises:
+        LandmarkRetrievalError: dimensions differ, a descriptor holds NaN (names the row), or the memory does
+            not suffice.
+    """
+    excluded = check_inputs(queries, database, exclude)
+    warn_if_short(config.k, len(database), exclude is not None, label)
+    return search_checked(queries, database, config, excluded, label)
+
+
+def search_checked(
+    queries: NDArray[Any],
+    database: NDArray[Any],
+    config: KnnConfig,
+    excluded: NDArray[np.int64],
+    label: str,
+) -> Neighbors:
+    """Search as `search` does, inputs checked and warnings given already."""
+    if config.approximate is not None and len(database) > 0:
+        from landmark_retrieval.knn.approximate import search_approximately
+
+        return search_approximately(queries, database, config, excluded, label)
+    return search_exactly(queries, database, config, excluded, label)
+
+
+def search_exactly(
+    queries: NDArray[Any],
+    database: NDArray[Any],
+    config: KnnConfig,
+    excluded: NDArray[np.int64],
+    label: str,
+) -> Neighbors:
+    """Search every row of the database; arguments as in `search`."""
+    threads = thread_count(config.threads)
+    best = Best.empty(len(queries), config.k)
+    if len(queries) and len(database):
+        target = choose_target(config)
+        layout = plan_memory(len(queries), len(database), queries.shape[1], config, bool(target.gpus))
+        engine = make_engine(target, layout, config)
+        logger.debug(
+            "%s: %d x %d by %s on %s, blocks of %d x %d rows",
+            label,
+            len(queries),
+            len(database),
+            target.engine,
+            f"GPU {', '.join(map(str, target.gpus))}" if target.gpus else "the CPU",
+            layout.queries,
+            layout.database,
+        )
+        query_reader = Reader(queries, "queries", config.storage, threads)
+        database_reader = Reader(database, "database", config.storage, threads)
+        starts = range(0, len(database), layout.database)
+        with tqdm(
+            total=len(starts) * len(queries),
+            desc=label,
+            unit="row",
+            unit_scale=1 / len(starts),
+            delay=PROGRESS_DELAY,
+        ) as progress:
+            for start in starts:
+                stop = min(start + layout.database, len(database))
+                engine.load(database_reader.read(start, stop, drop_empty=True))
+                for first in range(0, len(queries), layout.queries):
+                    last = min(first + layout.queries, len(queries))
+                    engine.update(
+                        query_reader.read(first, last), excluded[first:last], best.part(first, last)
+                    )
+                    progress.update(last - first)
+    run_chunks(
+        len(queries),
+        QUERIES_AT_A_TIME,
+        threads,
+        lambda: None,
+        lambda _, first, last: sort_heaps(best.scores, best.rows, first, last),
+    )
+    return Neighbors(best.rows, best.scores)
+
+
+def check_inputs(
+    queries: NDArray[Any], database: NDArray[Any], exclude: NDArray[Any] | None
+) -> NDArray[np.int64]:
+    """Return the excluded row of each query (-1 for none) after checking all inputs.
+
+    Raises:
+        LandmarkRetrievalError: shapes or types do not fit together.
+    """
+    check_matrix(queries, "queries")
+    check_matrix(database, "database")
+    if queries.shape[1] != database.shape[1]:
+        raise LandmarkRetrievalError(
+            f"queries have {queries.shape[1]} dimensions and the database {database.shape[1]}; "
+            "extract both with the same model"
+        )
+    if exclude is None:
+        return np.full(len(queries), -1, np.int64)
+    excluded = np.ascontiguousarray(exclude, np.int64)
+    if excluded.shape != (len(queries),):
+        raise LandmarkRetrievalError(
+            f"exclude has shape {excluded.shape} for {len(queries)} queries; give one row each, -1 for none"
+        )
+    if len(excluded) and not (excluded.min() >= -1 and excluded.max() < len(database)):
+        raise LandmarkRetrievalError(
+            f"exclude names row {excluded.max()} or {excluded.min()}, outside the database of "
+            f"{len(database)} rows; use -1 for none"
+        )
+    return excluded
+
+
+def warn_if_short(k: int, database: int, self_excluded: bool, label: str) -> None:
+    """Log a warning when there are not k rows to return."""
+    if database - self_excluded < k:
+        logger.warning(
+            "%s: k = %d but the database has %d images%s; what is missing is padded with -1. "
+            "Set knn.k lower to silence this.",
+            label,
+            k,
+            database,
+            " including each query itself" if self_excluded else "",
+        )
+
+
+def build_knn_graph(queries: NDArray[Any], index: NDArray[Any], config: KnnConfig) -> KnnGraph:
+    """Find the nearest index images of every query and of every index image other than itself.
+
+    Args:
+        queries: float32 or float16 `[q, d]`.
+        index: float32 or float16 `[n, d]`.
+        config: of both searches.
+
+    Raises:
+        LandmarkRetrievalError: as `search`.
+    """
+    no_rows = check_inputs(queries, index, None)
+    warn_if_short(config.k, len(index), True, "k-NN graph")
+    of_queries = search_checked(queries, index, config, no_rows, "queries in the index")
+    own_rows = np.arange(len(index), dtype=np.int64)
+    of_index = search_checked(index, index, config, own_rows, "index in the index")
+    return KnnGraph(of_queries.neighbors, of_queries.weights, of_index.neighbors, of_index.weights)
