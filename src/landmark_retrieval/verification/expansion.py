@@ -27,7 +27,8 @@ class ExpansionConfig(Configuration):
     Attributes:
         images: most reliable neighbours averaged with an image (the paper: 2).
         method: weight of each neighbour, the image itself having 1: `average` 1 (the paper), `alpha` its
-            similarity to the power `alpha`, `inlier_weighted` inliers / (inliers + min_inliers), that is one
+            similarity to the power `alpha` (next to nothing for whitened descriptors, whose similarities
+            are small), `inlier_weighted` inliers / (inliers + min_inliers), that is one
             half at the floor and towards 1 above it.
         alpha: exponent of `alpha`.
         database_side: whether index images are expanded as well.
