@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 VERSION = 1
 """Raised when the same parameters give other results; part of every fingerprint."""
 
-MIN_INLIERS = {"aliked": 10, "disk": 9, "xfeat": 12, "delf": 15, "sift": 9}
+MIN_INLIERS = {"aliked": 10, "disk": 9, "xfeat": 13, "delf": 15, "sift": 9}
 """Floor for inliers of each extractor where the configuration leaves it open.
 
-Two above the 99.9th percentile of the inliers of 3,224 pairs of photos of different landmarks (1000 keypoints,
-long side 640, the extractor's default ratio, pydegensac): aliked 8, disk 7, xfeat 10, sift 7.
-The floor of delf is not measured but set high: what it stands for depends on the backbone and its training.
+Two above the 99.9th percentile of the inliers of 3,224 pairs of photos of different landmarks (1000
+keypoints, long side 640, the extractor's default ratio, pydegensac): aliked 8, disk 7, xfeat 11, sift 7.
+The floor of delf is not measured but set high: what it finds depends on the backbone and its training.
 """
 
 DEFAULT_MIN_INLIERS = 15
