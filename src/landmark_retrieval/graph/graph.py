@@ -292,10 +292,13 @@ def _sort_lists(joined, indices, weights, start, stop):  # type: ignore[no-untyp
 def _sort_lists_double(joined, indices, weights, start, stop):  # type: ignore[no-untyped-def]
     """Sort lists by falling float64 weight, then rising neighbour."""
     for v in range(start, stop):
-        part = slice(joined[v], joined[v + 1])
-        by_row = np.argsort(indices[part])
-        names = indices[part][by_row]
-        numbers = weights[part][by_row]
-        order = np.argsort(-numbers, kind="mergesort")
-        indices[part] = names[order]
-        weights[part] = numbers[order]
+        begin, end = joined[v], joined[v + 1]
+        order = np.argsort(-weights[begin:end])
+        indices[begin:end] = indices[begin:end][order]
+        weights[begin:end] = weights[begin:end][order]
+        first = begin
+        for e in range(begin + 1, end + 1):
+            if e == end or weights[e] != weights[first]:
+                if e - first > 1:
+                    indices[first:e].sort()
+                first = e

@@ -83,7 +83,7 @@ def read_text_graph(
             "check the number of queries"
         )
     id_ptr = np.append(0, np.cumsum(id_end - id_start))
-    names, hashes, rows, first, second = _build_table(data, id_start, id_ptr)
+    names, table, first, second = _build_table(data, id_start, id_ptr)
     if first >= 0:
         name = names[id_ptr[first] : id_ptr[first + 1]].tobytes().decode(errors=UNDECODED)
         _fail(path, number[second], f"has the id '{name}' of line {number[first]}; ids must differ")
@@ -95,7 +95,7 @@ def read_text_graph(
 
     def parse(_: None, start: int, stop: int) -> Any:
         return _parse(
-            data, entries_start, end, indptr, names, id_ptr, hashes, rows, num_queries,
+            data, entries_start, end, indptr, names, id_ptr, table, num_queries,
             POWERS, indices, weights, start, stop,
         )  # fmt: skip
 
@@ -247,14 +247,19 @@ def _hash(data, start, end):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _find(data, start, end, names, id_ptr, hashes, rows):  # type: ignore[no-untyped-def]
-    """Return the place in the table of the id in data[start:end], or the free place where it would go."""
+def _find(data, start, end, names, id_ptr, table):  # type: ignore[no-untyped-def]
+    """Look up the id in data[start:end].
+
+    An entry of the table holds 32 bits of the hash above the row + 1, and 0 when it is free. Returns the row
+    or -1, the place of the entry or of the free one where it would go, and the bits of the hash.
+    """
     h = _hash(data, start, end)
-    mask = np.uint64(len(rows) - 1)
+    tag = h & np.uint64(0xFFFFFFFF00000000)
+    mask = np.uint64(len(table) - 1)
     place = h & mask
-    while rows[place] >= 0:
-        if hashes[place] == h:
-            row = rows[place]
+    while table[place] != 0:
+        if table[place] & np.uint64(0xFFFFFFFF00000000) == tag:
+            row = np.int64(table[place] & np.uint64(0xFFFFFFFF)) - 1
             begin = id_ptr[row]
             if id_ptr[row + 1] - begin == end - start:
                 same = True
@@ -263,9 +268,9 @@ def _find(data, start, end, names, id_ptr, hashes, rows):  # type: ignore[no-unt
                         same = False
                         break
                 if same:
-                    break
+                    return row, place, tag
         place = (place + np.uint64(1)) & mask
-    return place, h
+    return np.int64(-1), place, tag
 
 
 @compiled
@@ -276,25 +281,24 @@ def _build_table(data, id_start, id_ptr):  # type: ignore[no-untyped-def]
     size = 16
     while size < 2 * n:
         size *= 2
-    hashes = np.zeros(size, np.uint64)
-    rows = np.full(size, -1, np.int32)
+    table = np.zeros(size, np.uint64)
     for row in range(n):
         for i in range(id_ptr[row + 1] - id_ptr[row]):
             names[id_ptr[row] + i] = data[id_start[row] + i]
-        place, h = _find(names, id_ptr[row], id_ptr[row + 1], names, id_ptr, hashes, rows)
-        if rows[place] >= 0:
-            return names, hashes, rows, rows[place], row
-        hashes[place] = h
-        rows[place] = row
-    return names, hashes, rows, -1, -1
+        found, place, tag = _find(names, id_ptr[row], id_ptr[row + 1], names, id_ptr, table)
+        if found >= 0:
+            return names, table, found, row
+        table[place] = tag | np.uint64(row + 1)
+    return names, table, -1, -1
 
 
 @compiled
 def _number(data, start, end, powers):  # type: ignore[no-untyped-def]
     """Read a decimal number as the nearest double; NaN when it must be left to the slow way.
 
-    The digits make an integer of at most 64 bits, which is divided by an exact power of ten; what the
-    division rounded off is found by products of half as long factors (Dekker 1971) and added.
+    The digits make an integer, which is divided by an exact power of ten. When the integer is longer than
+    the 53 bits of a double, what was rounded off is found by products of half as long factors (Dekker 1971)
+    and added.
     """
     at = start
     negative = data[at] == 45
@@ -322,7 +326,7 @@ def _number(data, start, end, powers):  # type: ignore[no-untyped-def]
     high = np.float64(mantissa)
     low = np.float64(np.int64(mantissa) - np.int64(high))
     quotient = high / scale
-    if exponent < 0:
+    if exponent < 0 and mantissa >= np.uint64(1 << 53):
         a = quotient * 134217729.0
         a = a - (a - quotient)
         b = quotient - a
@@ -337,7 +341,7 @@ def _number(data, start, end, powers):  # type: ignore[no-untyped-def]
 
 @compiled
 def _parse(  # type: ignore[no-untyped-def]
-    data, entries_start, end, indptr, names, id_ptr, hashes, rows, num_queries, powers, indices, weights,
+    data, entries_start, end, indptr, names, id_ptr, table, num_queries, powers, indices, weights,
     start, stop,
 ):  # fmt: skip
     """Read the edges of lines start..stop.
@@ -354,10 +358,10 @@ def _parse(  # type: ignore[no-untyped-def]
             first = at
             while data[at] > 32:
                 at += 1
-            place, _ = _find(data, first, at, names, id_ptr, hashes, rows)
-            if rows[place] < 0:
+            found, _, _ = _find(data, first, at, names, id_ptr, table)
+            if found < 0:
                 return line, first, at, dropped
-            row = rows[place] - num_queries
+            row = found - num_queries
             indices[edge] = max(row, -1)
             dropped += row < 0
             while data[at] <= 32:
