@@ -9,9 +9,9 @@ from hypothesis.extra.numpy import arrays
 from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.decomposition import PCA
 
+from landmark_retrieval.descriptors.covariance import Covariance
 from landmark_retrieval.descriptors.matrix import BlockArray
 from landmark_retrieval.descriptors.whitening import (
-    Covariance,
     Whitening,
     WhiteningConfig,
     apply_whitening,

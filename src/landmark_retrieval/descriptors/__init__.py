@@ -19,14 +19,17 @@ from landmark_retrieval.descriptors.matrix import (
     gather_shards,
     map_blocks,
     normalize_rows,
+    take_rows,
 )
 from landmark_retrieval.descriptors.model import DescriptorModel, whitening_layer
 from landmark_retrieval.descriptors.pooling import RMAC, GeM, PoolingConfig, build_pooling
 from landmark_retrieval.descriptors.whitening import (
+    RegionWhiteningConfig,
     Whitening,
     WhiteningConfig,
     apply_whitening,
     fit_whitening,
+    learn_whitening,
     whiten_rows,
     whitening_rows,
 )
@@ -42,6 +45,7 @@ __all__ = [
     "GeM",
     "GlobalDescriptorConfig",
     "PoolingConfig",
+    "RegionWhiteningConfig",
     "SkippedImage",
     "Whitening",
     "WhiteningConfig",
@@ -55,10 +59,12 @@ __all__ = [
     "fit_region_whitening",
     "fit_whitening",
     "gather_shards",
+    "learn_whitening",
     "map_blocks",
     "normalize_rows",
     "plan_global_extraction",
     "skipped_images",
+    "take_rows",
     "whiten_rows",
     "whitening_layer",
     "whitening_rows",

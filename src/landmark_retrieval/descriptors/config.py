@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.descriptors.backbones import BackboneConfig
 from landmark_retrieval.descriptors.pooling import PoolingConfig
-from landmark_retrieval.descriptors.whitening import WhiteningConfig
+from landmark_retrieval.descriptors.whitening import RegionWhiteningConfig, WhiteningConfig
 from landmark_retrieval.errors import LandmarkRetrievalError
 
 
@@ -20,9 +20,9 @@ class GlobalDescriptorConfig(Configuration):
     Attributes:
         backbone: network and weights.
         pooling: GeM or R-MAC.
-        region_whitening: PCA whitening of single regions before they are added (R-MAC only); None leaves
-            it out.
-        whitening: PCA whitening of the finished descriptor; None leaves it out.
+        region_whitening: the network's last, linear layer, learned from regions: it whitens each region of
+            R-MAC before they are added, or the one vector of GeM; None leaves it out.
+        whitening: whitening of the finished descriptor over all scales; None leaves it out.
         max_side: long side of the image in pixels at scale 1; larger images are shrunk, smaller stay.
         size_multiple: both sides are rounded to multiples of this many pixels, so that images of nearly the
             same shape share a batch; 1 keeps exact sizes.
@@ -39,9 +39,9 @@ class GlobalDescriptorConfig(Configuration):
         storage: number type of the stored matrix.
     """
 
-    backbone: BackboneConfig = BackboneConfig()
+    backbone: BackboneConfig = BackboneConfig(name="tf_efficientnet_lite2")
     pooling: PoolingConfig = PoolingConfig()
-    region_whitening: WhiteningConfig | None = None
+    region_whitening: RegionWhiteningConfig | None = RegionWhiteningConfig()
     whitening: WhiteningConfig | None = WhiteningConfig()
     max_side: int = Field(default=480, ge=32)
     size_multiple: int = Field(default=16, ge=1)
@@ -59,10 +59,6 @@ class GlobalDescriptorConfig(Configuration):
     def _check(self) -> GlobalDescriptorConfig:
         if any(scale <= 0 for scale in self.scales):
             raise LandmarkRetrievalError(f"scales: {list(self.scales)} must all be above 0")
-        if self.region_whitening is not None and self.pooling.kind != "rmac":
-            raise LandmarkRetrievalError(
-                "region_whitening: only pooling kind 'rmac' has regions; use 'whitening' for GeM"
-            )
         if self.region_whitening is not None and self.scale_power != 1:
             raise LandmarkRetrievalError(
                 "scale_power: whitened values are signed and can only be averaged; set it to 1"

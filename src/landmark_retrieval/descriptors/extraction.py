@@ -26,13 +26,13 @@ from landmark_retrieval.descriptors.backbones import (
     weights_identity,
 )
 from landmark_retrieval.descriptors.config import GlobalDescriptorConfig
+from landmark_retrieval.descriptors.covariance import Covariance
 from landmark_retrieval.descriptors.devices import autocast, choose_device
 from landmark_retrieval.descriptors.heap import retained_heap
 from landmark_retrieval.descriptors.loading import ImageBatch, Unreadable, iterate_batches
 from landmark_retrieval.descriptors.model import DescriptorModel, whitening_layer
-from landmark_retrieval.descriptors.pooling import build_pooling
+from landmark_retrieval.descriptors.pooling import build_pooling, region_pooling
 from landmark_retrieval.descriptors.whitening import (
-    Covariance,
     Whitening,
     whitening_from_moments,
     whitening_rows,
@@ -152,7 +152,7 @@ def describe_batch(
 
 
 def fit_region_whitening(table: pd.DataFrame, config: GlobalDescriptorConfig) -> Whitening:
-    """Learn PCA whitening of R-MAC regions from images at scale 1.
+    """Learn the whitening layer from regions (R-MAC grid) of some images at scale 1.
 
     Only moments are kept, never the regions. Regions of one image overlap and look alike, so the shrinkage
     counts images, not regions, as independent samples.
@@ -169,17 +169,26 @@ def fit_region_whitening(table: pd.DataFrame, config: GlobalDescriptorConfig) ->
     from landmark_retrieval.data_sets import SplitRows
 
     rows = whitening_rows(SplitRows.from_table(table), config.region_whitening)
-    paths = [str(path) for path in table["path"].iloc[rows]]
-    moments, images = region_moments(paths, config)
-    return whitening_from_moments(moments, config.region_whitening, effective_count=images)
+    total, within, images = region_moments([str(path) for path in table["path"].iloc[rows]], config)
+    if config.region_whitening.covariance == "total":
+        return whitening_from_moments(total, config.region_whitening, effective_count=images)
+    return whitening_from_moments(total, config.region_whitening, within, effective_count=images)
 
 
-def region_moments(paths: Sequence[str], config: GlobalDescriptorConfig) -> tuple[Covariance, int]:
-    """Return the moments of all regions of some images at scale 1, and the number of readable images."""
+def region_moments(
+    paths: Sequence[str], config: GlobalDescriptorConfig
+) -> tuple[Covariance, Covariance, int]:
+    """Describe all regions of some images at scale 1.
+
+    Returns:
+        Moments of the regions, moments of their deviations from the mean of their image, and the number of
+        readable images.
+    """
     single = config.model_copy(update={"scales": (1.0,)})
     device = choose_device(config.device)
-    model = build_model(single, None)
-    moments, images = Covariance(model.backbone.channels), 0
+    backbone = build_model(single, None).backbone
+    model = DescriptorModel(backbone, region_pooling(config.pooling))
+    total, within, images = Covariance(backbone.channels), Covariance(backbone.channels), 0
     with (
         retained_heap(),
         torch.inference_mode(),
@@ -190,11 +199,13 @@ def region_moments(paths: Sequence[str], config: GlobalDescriptorConfig) -> tupl
                 progress.update()
                 continue
             with autocast(config, device):
-                regions = model.regions(to_input(item.scales[0], model.backbone, device))
-            moments.update(regions.flatten(0, 1).cpu().numpy())
+                regions = model.regions(to_input(item.scales[0], backbone, device))
+            total.update(regions.flatten(0, 1).cpu().numpy())
+            deviations = regions - regions.mean(dim=1, keepdim=True)
+            within.update(deviations.flatten(0, 1).cpu().numpy())
             images += len(item.positions)
             progress.update(len(item.positions))
-    return moments, images
+    return total, within, images
 
 
 def build_model(config: GlobalDescriptorConfig, region_whitening: Whitening | None) -> DescriptorModel:

@@ -114,6 +114,24 @@ def iterate_blocks(matrix: NDArray[Any] | BlockArray, rows: int = BLOCK_ROWS) ->
             yield np.asarray(matrix[start : start + rows])
 
 
+def take_rows(matrix: NDArray[Any] | BlockArray, rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Return some rows of a matrix, reading it once and holding no more than the result.
+
+    Args:
+        matrix: `[n, d]`.
+        rows: ascending row numbers `[m]`.
+    """
+    if not isinstance(matrix, BlockArray):
+        return np.asarray(matrix[rows])
+    taken = np.empty((len(rows), *matrix.shape[1:]), matrix.dtype)
+    start = 0
+    for block in matrix:
+        first, last = np.searchsorted(rows, [start, start + len(block)])
+        taken[first:last] = block[rows[first:last] - start]
+        start += len(block)
+    return taken
+
+
 def map_blocks(
     function: Callable[[NDArray[Any]], NDArray[Any]],
     matrix: NDArray[Any] | BlockArray,

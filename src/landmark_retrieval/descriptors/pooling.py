@@ -6,7 +6,7 @@ regions. GeM has one region, the whole map.
 
 from __future__ import annotations
 
-import math
+from fractions import Fraction
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -27,14 +27,15 @@ class PoolingConfig(Configuration):
     Attributes:
         kind: `gem` pools the whole map; `rmac` pools square regions on a grid and adds their normalised
             (and whitened) vectors, which is the DIR descriptor's aggregation.
-        power: exponent p of the generalised mean in the map or in each region: 1 is the average, 3 the
-            start of training in Radenović et al., None the maximum (R-MAC as published).
+        power: exponent p of the generalised mean in the map or in each region: 1 is the average, 3 where
+            training starts in Radenović et al. (2 suits untrained networks better), None the maximum (R-MAC
+            as published).
         levels: `rmac` only: number L of region sizes (Tolias et al. use 3).
         overlap: `rmac` only: wanted overlap of neighbouring regions (0.4 in Tolias et al.).
     """
 
     kind: Literal["gem", "rmac"] = "gem"
-    power: float | None = Field(default=3.0, gt=0)
+    power: float | None = Field(default=2.0, gt=0)
     levels: int = Field(default=3, ge=1)
     overlap: float = Field(default=0.4, ge=0, lt=1)
 
@@ -94,7 +95,10 @@ def region_grid(height: int, width: int, levels: int = 3, overlap: float = 0.4) 
     extra = 0
     if height != width:
         steps = range(2, 8)
-        gaps = [abs(1 - (max(height, width) - side) / (m - 1) / side - overlap) for m in steps]
+        # In exact arithmetic, so that ties go to fewer regions everywhere.
+        uncovered = Fraction(max(height, width) - side, side)
+        wanted = Fraction(str(overlap))
+        gaps = [abs(1 - uncovered / (m - 1) - wanted) for m in steps]
         extra = gaps.index(min(gaps)) + 1
     regions = []
     for level in range(1, levels + 1):
@@ -108,11 +112,8 @@ def region_grid(height: int, width: int, levels: int = 3, overlap: float = 0.4) 
 
 
 def _positions(length: int, size: int, count: int) -> list[int]:
-    if count == 1:
-        return [0]
-    half = math.floor(size / 2 - 1)
-    step = (length - size) / (count - 1)
-    return [math.floor(half + i * step) - half for i in range(count)]
+    """Return where `count` windows start that are spread evenly from end to end."""
+    return [i * (length - size) // max(1, count - 1) for i in range(count)]
 
 
 class GeM(nn.Module):
@@ -165,6 +166,11 @@ class RMAC(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Pool `[b, c, h, w]` to the sum of L2-normalised regions, `[b, c]`."""
         return functional.normalize(self.regions(features), dim=-1).sum(dim=1)
+
+
+def region_pooling(config: PoolingConfig) -> RMAC:
+    """Return the pooling of regions that whitening is learned on: the grid of R-MAC for GeM, too."""
+    return RMAC(config.levels, config.overlap, config.power)
 
 
 def build_pooling(config: PoolingConfig, trainable: bool = True) -> GeM | RMAC:

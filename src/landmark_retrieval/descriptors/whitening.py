@@ -1,4 +1,4 @@
-"""PCA whitening with shrinkage, learned from a stream of descriptors.
+"""Whitening with shrinkage, learned from a stream of descriptors.
 
 Jégou, Chum: "Negative evidences and co-occurrences in image retrieval: the benefit of PCA and whitening".
 With fewer images than dimensions the sample covariance is singular and plain whitening blows up noise; the
@@ -13,11 +13,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
 from landmark_retrieval.configuration import Configuration
-from landmark_retrieval.descriptors.matrix import BlockArray, iterate_blocks, map_blocks, normalize_rows
+from landmark_retrieval.descriptors.covariance import Covariance
+from landmark_retrieval.descriptors.matrix import (
+    BlockArray,
+    iterate_blocks,
+    map_blocks,
+    normalize_rows,
+    take_rows,
+)
 from landmark_retrieval.errors import LandmarkRetrievalError
 
 if TYPE_CHECKING:
@@ -29,21 +37,44 @@ logger = logging.getLogger(__name__)
 class WhiteningConfig(Configuration):
     """How whitening is learned.
 
+    The total covariance is dominated by what tells landmarks apart when few landmarks with many views each
+    are in it; whitening then removes just that. The covariance of deviations from the landmark's mean
+    (Mikolajczyk, Matas: "Improving descriptors for fast tree matching by optimal linear projection"; the
+    learned whitening of Radenović et al.) holds only what should be ignored, and works with few images.
+
     Attributes:
+        covariance: `total` (PCA whitening), `within` (deviations from the mean of each landmark, of each
+            image for regions), or `auto`: `within` where enough train images have labels, else `total` with
+            at least `min_images` images, else descriptors are only centred.
         dimensions: leading principal components to keep; None keeps all.
         shrinkage: weight in [0, 1] of the identity in the covariance; None takes Ledoit and Wolf's estimate.
         power: exponent applied to the standard deviations: 1 whitens fully, 0 only rotates.
         min_images: train images below which other images are used too (see `fallback`).
+        min_within: train images beyond the first of each landmark that `auto` needs to choose `within`.
         max_images: images used at most, spread evenly over the split.
         fallback: what is used when the train split is too small: the `index` split or `index+train`.
     """
 
+    covariance: Literal["auto", "total", "within"] = "auto"
     dimensions: int | None = Field(default=None, ge=1)
     shrinkage: float | None = Field(default=None, ge=0, le=1)
     power: float = Field(default=1.0, ge=0, le=1)
     min_images: int = Field(default=1000, ge=2)
-    max_images: int = Field(default=100_000, ge=2)
+    min_within: int = Field(default=30, ge=2)
+    max_images: int = Field(default=50_000, ge=2)
     fallback: Literal["index", "index+train"] = "index+train"
+
+
+class RegionWhiteningConfig(WhiteningConfig):
+    """How the whitening layer is learned from regions; `auto` means `within` (each image).
+
+    Regions of one image share the landmark, so what varies among them (position, crop, scale) is what the
+    descriptor should ignore; no labels are needed. `total` is the published PCA whitening of regions, which
+    needs many thousands of varied images. Attributes as in `WhiteningConfig`.
+    """
+
+    min_images: int = Field(default=256, ge=2)
+    max_images: int = Field(default=256, ge=2)
 
 
 @dataclass(frozen=True)
@@ -69,117 +100,165 @@ class Whitening:
         return self.projection.size == 0
 
 
-class Covariance:
-    """Running moments of a stream of vectors, enough for their covariance and its shrinkage intensity.
-
-    Args:
-        dimension: length d of the vectors.
-    """
-
-    def __init__(self, dimension: int) -> None:
-        self.count = 0
-        self._sum = np.zeros(dimension)
-        self._outer = np.zeros((dimension, dimension))
-        self._weighted_sum = np.zeros(dimension)
-        self._fourth = 0.0
-
-    def update(self, x: NDArray[Any]) -> None:
-        """Add the rows of `x` `[n, d]`; zero rows are left out."""
-        x = np.asarray(x, dtype=np.float64)
-        squared = np.einsum("ij,ij->i", x, x)
-        keep = squared > 0
-        x, squared = x[keep], squared[keep]
-        self.count += len(x)
-        self._sum += x.sum(axis=0)
-        self._outer += x.T @ x
-        self._weighted_sum += squared @ x
-        self._fourth += float(squared @ squared)
-
-    def mean(self) -> NDArray[np.float64]:
-        """Return the mean `[d]`."""
-        return self._sum / max(self.count, 1)
-
-    def covariance(self) -> NDArray[np.float64]:
-        """Return the maximum-likelihood covariance `[d, d]`."""
-        mean = self.mean()
-        return self._outer / max(self.count, 1) - np.outer(mean, mean)
-
-    def ledoit_wolf(self, effective_count: float | None = None) -> float:
-        """Return Ledoit and Wolf's optimal weight of the identity, in [0, 1].
-
-        Args:
-            effective_count: number of independent samples when it is below the number of vectors.
-        """
-        n, mean, covariance = self.count, self.mean(), self.covariance()
-        c = float(mean @ mean)
-        trace = float(np.trace(self._outer))
-        # sum over samples of |x - mean|^4, from the raw moments
-        fourth = (
-            self._fourth
-            + 4 * float(mean @ self._outer @ mean)
-            + n * c * c
-            - 4 * float(mean @ self._weighted_sum)
-            + 2 * c * trace
-            - 4 * c * float(mean @ self._sum)
-        )
-        squares = float(np.sum(covariance**2))
-        spread = squares - float(np.trace(covariance)) ** 2 / len(mean)
-        noise = max(0.0, fourth / n - squares) / (effective_count or n)
-        return 1.0 if spread <= 0 else min(1.0, noise / spread)
-
-
-def fit_whitening(x: NDArray[Any] | BlockArray, config: WhiteningConfig | None) -> Whitening:
-    """Learn PCA whitening from descriptors.
+def fit_whitening(
+    x: NDArray[Any] | BlockArray, config: WhiteningConfig | None, groups: NDArray[np.int64] | None = None
+) -> Whitening:
+    """Learn whitening from descriptors.
 
     Args:
         x: `[n, d]`; zero rows ("no descriptor") are left out.
         config: parameters; None means no whitening.
+        groups: `[n]` label of each row, negative for none: learn from deviations from the group's mean.
+            None: learn from the total covariance.
 
     Returns:
         The whitening; `Whitening.none()` when `config` is None or fewer than two usable rows are given.
     """
     if config is None:
         return Whitening.none()
-    moments = Covariance(x.shape[1])
+    total = Covariance(x.shape[1])
     for block in iterate_blocks(x):
-        moments.update(block)
-    return whitening_from_moments(moments, config)
+        total.update(block)
+    if groups is None:
+        return whitening_from_moments(total, config)
+    residuals, freedom = within_residuals(np.asarray(x), groups)
+    within = Covariance(x.shape[1])
+    within.update(residuals)
+    return whitening_from_moments(total, config, within, freedom)
+
+
+def learn_whitening(
+    x: NDArray[Any] | BlockArray, table: pd.DataFrame, config: WhiteningConfig | None
+) -> Whitening:
+    """Learn the whitening of finished descriptors, choosing images and covariance as `config` says.
+
+    The mean is always that of the images that are searched (index and train), because it must fit the
+    index; queries are never used.
+
+    Args:
+        x: `[n, d]` descriptors of all images, in table order.
+        table: image table, ordered query, index, train.
+        config: parameters; None means no whitening.
+
+    Raises:
+        LandmarkRetrievalError: `covariance: within` but no landmark has two train images.
+    """
+    if config is None:
+        return Whitening.none()
+    from landmark_retrieval.data_sets import SplitRows
+
+    splits = SplitRows.from_table(table)
+    landmarks: NDArray[np.int64] = table["landmark_id"].astype("Int64").fillna(-1).to_numpy(np.int64)
+    train: NDArray[np.int64] = _thin(np.arange(splits.train.start, splits.train.stop, dtype=np.int64), config)
+    freedom = _freedom(landmarks[train])
+    if config.covariance == "within" and freedom == 0:
+        raise LandmarkRetrievalError(
+            "whitening.covariance: 'within' needs two train images of one landmark; use 'auto' or 'total'"
+        )
+    if config.covariance == "within" or (config.covariance == "auto" and freedom >= config.min_within):
+        logger.info(
+            "whitening is learned on views of the same landmark: %d images of the train split", len(train)
+        )
+        whitening = fit_whitening(take_rows(x, train), config, landmarks[train])
+    else:
+        rows = whitening_rows(splits, config)
+        if config.covariance == "auto" and len(rows) < config.min_images:
+            logger.info(
+                "whitening: %d images are too few (min_images %d); descriptors are only centred",
+                len(rows),
+                config.min_images,
+            )
+            config = config.model_copy(update={"shrinkage": 1.0})
+        whitening = fit_whitening(take_rows(x, rows), config)
+    searched = _thin(np.arange(splits.index.start, splits.train.stop, dtype=np.int64), config)
+    return whitening if whitening.is_none else Whitening(_mean(take_rows(x, searched)), whitening.projection)
+
+
+def within_residuals(x: NDArray[Any], groups: NDArray[np.int64]) -> tuple[NDArray[np.float32], int]:
+    """Return deviations from the group means, and how many of them are independent.
+
+    Args:
+        x: `[n, d]`; zero rows are left out.
+        groups: `[n]`; negative labels and groups of one are left out.
+
+    Returns:
+        `[m, d]`, and m less the number of groups.
+    """
+    x = np.asarray(x, dtype=np.float32)
+    usable = np.flatnonzero((groups >= 0) & np.any(x != 0, axis=1))
+    _, labels, counts = np.unique(groups[usable], return_inverse=True, return_counts=True)
+    several = counts[labels] > 1
+    usable, labels = usable[several], labels[several]
+    sums = np.zeros((len(counts), x.shape[1]))
+    np.add.at(sums, labels, x[usable])
+    residuals = x[usable] - (sums / counts[:, None])[labels].astype(np.float32)
+    return residuals, len(usable) - int(np.count_nonzero(counts > 1))
 
 
 def whitening_from_moments(
-    moments: Covariance, config: WhiteningConfig, effective_count: float | None = None
+    total: Covariance,
+    config: WhiteningConfig,
+    within: Covariance | None = None,
+    effective_count: float | None = None,
 ) -> Whitening:
     """Return the whitening of a distribution whose moments were gathered.
 
     Args:
-        moments: of the descriptors `[d]`.
+        total: moments of the descriptors `[d]`.
         config: parameters.
+        within: moments of deviations from group means, whose covariance is whitened instead of the total.
         effective_count: number of independent samples when it is below the number of vectors (overlapping
             regions of one image are not independent).
     """
-    if moments.count < 2:
+    moments = within or total
+    if moments.count < 2 or total.count < 2:
         logger.warning("whitening: %d usable descriptors, at least 2 are needed; left out", moments.count)
         return Whitening.none()
-    shrinkage = moments.ledoit_wolf(effective_count) if config.shrinkage is None else config.shrinkage
-    covariance = moments.covariance()
-    variances, directions = np.linalg.eigh(covariance)
-    variances, directions = variances[::-1].clip(0), directions[:, ::-1]
+    shrinkage = config.shrinkage
+    if shrinkage is None:
+        shrinkage = moments.ledoit_wolf(effective_count)
+    variances, directions = _principal_axes(moments.covariance())
     shrunk = (1 - shrinkage) * variances + shrinkage * variances.mean()
-    kept = slice(0, config.dimensions)
-    shrunk, directions = shrunk[kept], directions[:, kept]
+    if within is None:
+        shrunk, directions = shrunk[: config.dimensions], directions[:, : config.dimensions]
     # Directions without variance carry nothing; a division by almost zero would make them all there is.
     usable = shrunk > 1e-10 * shrunk.max(initial=1e-30)
-    shrunk, directions = shrunk[usable], directions[:, usable]
-    directions = directions * np.where(directions.sum(axis=0) < 0, -1.0, 1.0)
+    projection = directions[:, usable] * shrunk[usable] ** (-config.power / 2)
+    if within is not None and config.dimensions is not None:
+        # The axes to keep are those along which whitened descriptors vary most.
+        _, axes = _principal_axes(projection.T @ total.covariance() @ projection)
+        projection = projection @ axes[:, : config.dimensions]
     logger.info(
-        "whitening: %d descriptors, %d to %d dimensions, shrinkage %.3f",
+        "whitening: %d vectors, %d to %d dimensions, shrinkage %.3f",
         moments.count,
-        len(covariance),
-        len(shrunk),
+        *projection.shape,
         shrinkage,
     )
-    projection = directions * shrunk ** (-config.power / 2)
-    return Whitening(moments.mean().astype(np.float32), projection.astype(np.float32))
+    return Whitening(total.mean().astype(np.float32), projection.astype(np.float32))
+
+
+def _principal_axes(covariance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return variances, descending, and axes as columns with a fixed sign."""
+    variances, axes = np.linalg.eigh(covariance)
+    axes = axes[:, ::-1]
+    return variances[::-1].clip(0), axes * np.where(axes.sum(axis=0) < 0, -1.0, 1.0)
+
+
+def _freedom(groups: NDArray[np.int64]) -> int:
+    labelled = groups[groups >= 0]
+    return len(labelled) - len(np.unique(labelled))
+
+
+def _mean(x: NDArray[Any]) -> NDArray[np.float32]:
+    described = x[np.any(x != 0, axis=1)]
+    return np.asarray(described.mean(axis=0, dtype=np.float64), np.float32)
+
+
+def _thin(rows: NDArray[np.int64], config: WhiteningConfig) -> NDArray[np.int64]:
+    """Return at most `config.max_images` rows, evenly spread."""
+    if len(rows) <= config.max_images:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, config.max_images).round().astype(np.int64)]
 
 
 def project(x: NDArray[Any], whitening: Whitening) -> NDArray[np.float32]:
@@ -239,16 +318,15 @@ def whitening_rows(splits: SplitRows, config: WhiteningConfig) -> NDArray[np.int
     Returns:
         Ascending table rows, at most `config.max_images`.
     """
-    train = np.arange(splits.train.start, splits.train.stop)
-    index = np.arange(splits.index.start, splits.index.stop)
+    train = np.arange(splits.train.start, splits.train.stop, dtype=np.int64)
+    index = np.arange(splits.index.start, splits.index.stop, dtype=np.int64)
     if len(train) >= config.min_images or len(index) == 0:
         rows, name = train, "train"
     elif config.fallback == "index" or len(train) == 0:
         rows, name = index, "index"
     else:
         rows, name = np.concatenate([index, train]), "index and train"
-    if len(rows) > config.max_images:
-        rows = rows[np.linspace(0, len(rows) - 1, config.max_images).round().astype(int)]
+    rows = _thin(rows, config)
     logger.info(
         "whitening is learned on %d images of the %s split (train has %d, min_images %d)",
         len(rows),
@@ -256,4 +334,4 @@ def whitening_rows(splits: SplitRows, config: WhiteningConfig) -> NDArray[np.int
         len(train),
         config.min_images,
     )
-    return rows.astype(np.int64)
+    return rows
