@@ -148,7 +148,7 @@ def learn_whitening(
     from landmark_retrieval.data_sets import SplitRows
 
     splits = SplitRows.from_table(table)
-    landmarks: NDArray[np.int64] = table["landmark_id"].astype("Int64").fillna(-1).to_numpy(np.int64)
+    landmarks = np.asarray(table["landmark_id"].astype("Int64").fillna(-1), dtype=np.int64)
     train: NDArray[np.int64] = _thin(np.arange(splits.train.start, splits.train.stop, dtype=np.int64), config)
     freedom = _freedom(landmarks[train])
     if config.covariance == "within" and freedom == 0:

@@ -1,0 +1,158 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from landmark_retrieval.descriptors import matrix as matrix_module
+from landmark_retrieval.descriptors.matrix import (
+    BlendConfig,
+    BlockArray,
+    Descriptors,
+    blend,
+    check_ids,
+    gather_shards,
+    map_blocks,
+    normalize_rows,
+    take_rows,
+)
+from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.sharding import ShardPlan, ShardStore, ShardTask
+
+
+def unit(n, d, seed=0):
+    return normalize_rows(np.random.default_rng(seed).normal(size=(n, d)))
+
+
+def ids(n):
+    return np.array([f"id{i}" for i in range(n)])
+
+
+def blocks_of(x, *cuts):
+    return BlockArray(x.shape, x.dtype, np.split(x, cuts))
+
+
+def test_block_array_is_its_blocks_and_can_be_read_again():
+    x = unit(10, 3)
+    array = blocks_of(x, 2, 7)
+    for _ in range(2):
+        np.testing.assert_array_equal(np.asarray(array), x)
+    assert len(array) == 10
+    assert np.asarray(array, dtype=np.float64).dtype == np.float64
+
+
+@pytest.mark.parametrize("shape", [(9, 3), (11, 3), (10, 4)])
+def test_blocks_that_do_not_fit_their_shape_are_refused(shape):
+    with pytest.raises(LandmarkRetrievalError):
+        list(BlockArray(shape, np.dtype(np.float32), [unit(10, 3)]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sets(st.integers(0, 19)), st.integers(1, 19))
+def test_rows_are_taken_from_blocks_as_from_arrays(rows, cut):
+    x = unit(20, 2)
+    wanted = np.array(sorted(rows), dtype=np.int64)
+    np.testing.assert_array_equal(take_rows(blocks_of(x, cut), wanted), x[wanted])
+    np.testing.assert_array_equal(take_rows(x, wanted), x[wanted])
+
+
+def test_blend_adds_weighted_inner_products(monkeypatch):
+    monkeypatch.setattr(matrix_module, "BLOCK_ROWS", 4)
+    a, b = unit(10, 3, 1), unit(10, 5, 2)
+    for part_a, part_b in ((a, b), (blocks_of(a, 3), b), (blocks_of(a, 1, 9), blocks_of(b, 5))):
+        blended = blend(
+            [Descriptors(ids(10), part_a), Descriptors(ids(10), part_b)], BlendConfig(weights=(3.0, 1.0))
+        )
+        x = np.asarray(blended.matrix)
+        np.testing.assert_allclose(x @ x.T, 0.75 * a @ a.T + 0.25 * b @ b.T, atol=1e-6)
+
+
+def test_blend_keeps_what_one_part_knows():
+    a, b = unit(4, 3, 1), unit(4, 5, 2)
+    a[1] = 0
+    a[2] = b[2] = 0
+    x = np.asarray(blend([Descriptors(ids(4), a), Descriptors(ids(4), b)]).matrix)
+    np.testing.assert_allclose(np.linalg.norm(x, axis=1), [1, 1, 0, 1], atol=1e-6)
+    np.testing.assert_allclose(x[1, 3:], b[1], atol=1e-6)
+
+
+def test_blend_can_be_stored_small():
+    a = Descriptors(ids(4), unit(4, 3))
+    small = blend([a, a], BlendConfig(storage="float16")).matrix
+    assert small.dtype == np.float16
+    np.testing.assert_allclose(np.asarray(small), np.asarray(blend([a, a]).matrix), atol=1e-3)
+
+
+@pytest.mark.parametrize("weights", [(1.0,), (1.0, -1.0), (0.0, 0.0)])
+def test_blend_weights_must_fit(weights):
+    a = Descriptors(ids(2), unit(2, 3))
+    with pytest.raises(LandmarkRetrievalError, match=r"blend\.weights"):
+        blend([a, a], BlendConfig(weights=weights))
+    with pytest.raises(LandmarkRetrievalError, match="no descriptors"):
+        blend([])
+
+
+def test_other_images_are_refused_by_name():
+    table = pd.DataFrame({"image_id": ["id0", "id1", "idX"]})
+    with pytest.raises(LandmarkRetrievalError, match="row 2 is 'id2' there but 'idX'"):
+        check_ids(Descriptors(ids(3), unit(3, 2)), table)
+    with pytest.raises(LandmarkRetrievalError, match="2 rows there but 3"):
+        check_ids(Descriptors(ids(2), unit(2, 2)), table)
+    check_ids(Descriptors(ids(3), unit(3, 2)), pd.DataFrame({"image_id": ids(3)}))
+    with pytest.raises(LandmarkRetrievalError, match="row 1"):
+        blend([Descriptors(ids(2), unit(2, 2)), Descriptors(np.array(["id0", "b"]), unit(2, 2))])
+
+
+def test_ids_and_rows_must_agree():
+    with pytest.raises(LandmarkRetrievalError, match="3 ids but 2 rows"):
+        Descriptors(ids(3), unit(2, 2))
+
+
+def _shard(start, x):
+    return {"rows": np.arange(start, start + len(x)), "descriptors": x}
+
+
+def stored(tmp_path, pieces):
+    tasks = [ShardTask(f"s{i}", "f", lambda s=s, x=x: _shard(s, x)) for i, (s, x) in enumerate(pieces)]
+    store = ShardStore(str(tmp_path))
+    store.run(ShardPlan("test", tasks))
+    return store
+
+
+def test_shards_become_one_matrix(tmp_path):
+    x = unit(5, 3)
+    store = stored(tmp_path, [(0, x[:2]), (2, x[2:])])
+    gathered = gather_shards(store, 5)
+    assert gathered.shape == (5, 3)
+    np.testing.assert_array_equal(np.asarray(gathered), x)
+    with pytest.raises(LandmarkRetrievalError, match="holds 5 rows but the image table has 6"):
+        np.asarray(gather_shards(store, 6))
+
+
+def test_shards_of_another_order_are_refused(tmp_path):
+    x = unit(5, 3)
+    with pytest.raises(LandmarkRetrievalError, match="not in the order"):
+        np.asarray(gather_shards(stored(tmp_path, [(2, x[2:]), (0, x[:2])]), 5))
+
+
+def test_no_shards_at_all(tmp_path):
+    assert gather_shards(stored(tmp_path, []), 0).shape == (0, 0)
+
+
+def test_map_blocks_is_lazy():
+    calls = []
+
+    def double(block):
+        calls.append(len(block))
+        return 2 * block
+
+    x = unit(6, 2)
+    lazy = map_blocks(double, blocks_of(x, 4), 2)
+    assert not calls
+    np.testing.assert_allclose(np.asarray(lazy), 2 * x)
+    assert calls == [4, 2]
+
+
+def test_rows_that_are_not_finite_count_as_none():
+    x = np.array([[3.0, 4.0], [np.nan, 1.0], [np.inf, 1.0], [0.0, 0.0]])
+    np.testing.assert_allclose(normalize_rows(x), [[0.6, 0.8], [0, 0], [0, 0], [0, 0]], atol=1e-7)
