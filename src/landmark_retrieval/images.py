@@ -30,7 +30,8 @@ def load_image(path: str | Path, at_least: int | None = None) -> Image.Image:
         path: the image file.
         at_least: the caller shrinks the image to this long side in pixels or less anyway: a large JPEG may
             be decoded at 1/2, 1/4 or 1/8 of its size, which is several times faster, as long as its long
-            side stays at least twice this and its short side four times `MIN_SIDE`. None decodes at full size.
+            side stays at least 1.5 times this and its short side four times `MIN_SIDE`. None decodes at full
+            size.
 
     Returns:
         An RGB image of at least `MIN_SIDE` pixels a side.
@@ -47,7 +48,7 @@ def load_image(path: str | Path, at_least: int | None = None) -> Image.Image:
                         f"{image.width}x{image.height} pixels, more than {MAX_PIXELS} allowed"
                     )
                 if at_least is not None:
-                    ratio = min(1.0, max(2 * at_least / max(image.size), 4 * MIN_SIDE / min(image.size)))
+                    ratio = min(1.0, max(1.5 * at_least / max(image.size), 4 * MIN_SIDE / min(image.size)))
                     image.draft(None, (round(image.width * ratio), round(image.height * ratio)))
                 image.load()
                 upright = ImageOps.exif_transpose(image)

@@ -2,6 +2,7 @@ import os
 import pickle
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -87,7 +88,7 @@ def test_multi_scale_descriptor_is_the_normalised_average_over_scales(photos):
         total = 0
         for scale in (1.0, 0.5):
             width, height = (max(32, round(side * scale)) for side in image.size)
-            pixels = np.asarray(image.resize((width, height), 3, reducing_gap=3.0) if scale != 1 else image)
+            pixels = cv2.resize(np.asarray(image), (width, height), interpolation=cv2.INTER_AREA)
             x = torch.tensor(pixels / 255.0, dtype=torch.float32)
             x = ((x - torch.tensor(network.mean)) / torch.tensor(network.std)).permute(2, 0, 1)[None]
             with torch.no_grad():

@@ -42,7 +42,7 @@ from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardTask
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same parameters would give other descriptors, so that stored shards are made anew."""
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from landmark_retrieval.descriptors.config import GlobalDescriptorConfig
 from landmark_retrieval.descriptors.devices import batch_size
@@ -70,13 +70,21 @@ def load_scales(path: str, config: GlobalDescriptorConfig) -> tuple[Pixels, ...]
         image = load_image(path, at_least=round(config.max_side * max(1.0, *config.scales)))
     except UnreadableImageError as error:
         return str(error)
-    return tuple(_resize(image, size) for size in target_sizes(image.width, image.height, config))
+    pixels = np.asarray(image)
+    return tuple(_resize(pixels, size) for size in target_sizes(image.width, image.height, config))
 
 
-def _resize(image: Image.Image, size: tuple[int, int]) -> Pixels:
-    if image.size != size:
-        image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
-    return np.asarray(image)
+def _resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Resize `[h, w, 3]` to (width, height): by area averages when shrinking, cubic when enlarging.
+
+    OpenCV takes a third of Pillow's time for this, which counts where two cores also run the network.
+    """
+    height, width = pixels.shape[:2]
+    if (width, height) == size:
+        return pixels
+    shrinks = size[0] * size[1] <= width * height
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(pixels, size, interpolation=interpolation), dtype=np.uint8)
 
 
 def loader_threads(config: GlobalDescriptorConfig) -> int:
