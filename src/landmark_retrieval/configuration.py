@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
+
+from landmark_retrieval.errors import LandmarkRetrievalError
 
 
 class Configuration(BaseModel):
@@ -21,16 +24,19 @@ class Configuration(BaseModel):
         if isinstance(values, dict):
             for name in values:
                 if name not in cls.model_fields:
-                    close = difflib.get_close_matches(str(name), cls.model_fields, n=1)
-                    hint = f"did you mean '{close[0]}'? " if close else ""
-                    raise ValueError(
-                        f"unknown option '{name}': {hint}options here are {', '.join(cls.model_fields)}"
-                    )
+                    raise LandmarkRetrievalError(unknown_option(str(name), list(cls.model_fields)))
         return values
 
     def fingerprint(self) -> str:
         """Return a hexadecimal digest of all values, equal for equal configurations."""
         return digest(self.model_dump(mode="json"))
+
+
+def unknown_option(name: str, options: Sequence[str], kind: str = "option") -> str:
+    """Return the message for a misspelt name: the closest existing one, and all that exist."""
+    close = difflib.get_close_matches(name, options, n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"unknown {kind} '{name}': {hint}{kind}s here are {', '.join(options)}"
 
 
 def digest(*parts: Any) -> str:
