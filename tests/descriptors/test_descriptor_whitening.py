@@ -2,6 +2,7 @@ import logging
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,12 +11,13 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.decomposition import PCA
 
 from landmark_retrieval.descriptors.covariance import Covariance
-from landmark_retrieval.descriptors.matrix import BlockArray
+from landmark_retrieval.descriptors.matrix import BlockArray, normalize_rows
 from landmark_retrieval.descriptors.whitening import (
     Whitening,
     WhiteningConfig,
     apply_whitening,
     fit_whitening,
+    learn_whitening,
     project,
     whiten_rows,
     whitening_rows,
@@ -165,3 +167,69 @@ def test_rows_come_from_the_train_split_when_it_is_large_enough(train, fallback,
 def test_rows_are_thinned_evenly():
     rows = whitening_rows(splits(3, 0, 100), WhiteningConfig(min_images=2, max_images=5))
     assert len(rows) == 5 and rows[0] == 3 and rows[-1] == 102
+
+
+def labelled_table(query, index, train, landmarks):
+    n = query + index + train
+    return pd.DataFrame(
+        {
+            "image_id": [str(i) for i in range(n)],
+            "path": [""] * n,
+            "split": ["query"] * query + ["index"] * index + ["train"] * train,
+            "landmark_id": pd.array(landmarks, dtype="Int64"),
+        }
+    )
+
+
+def test_learning_prefers_views_of_the_same_landmark():
+    x = correlated(60, 6)
+    landmarks = [0] * 20 + [i % 4 for i in range(40)]
+    table = labelled_table(5, 15, 40, landmarks)
+    ours = learn_whitening(x, table, WhiteningConfig(min_within=36, shrinkage=0.0))
+    labels = np.array(landmarks[20:])
+    deviations = np.concatenate([x[20:][labels == i] - x[20:][labels == i].mean(0) for i in range(4)])
+    white = deviations @ ours.projection
+    np.testing.assert_allclose(np.cov(white.T, bias=True), np.eye(6), atol=1e-3)
+    np.testing.assert_allclose(ours.mean, x[5:].mean(0), atol=1e-4)
+
+
+def test_learning_falls_back_to_the_total_covariance_then_to_centring():
+    x = correlated(60, 6)
+    table = labelled_table(5, 15, 40, [pd.NA] * 60)
+    many = learn_whitening(x, table, WhiteningConfig(min_images=40, shrinkage=0.0))
+    expected = fit_whitening(x[20:], WhiteningConfig(shrinkage=0.0))
+    np.testing.assert_allclose(many.projection, expected.projection, rtol=1e-4, atol=1e-6)
+    few = learn_whitening(x, table, WhiteningConfig())
+    centred = normalize_rows(x - x[5:].mean(0))
+    y = apply_whitening(x, few)
+    np.testing.assert_allclose(y @ y.T, centred @ centred.T, atol=1e-3)
+    assert learn_whitening(x, table, None).is_none
+
+
+def test_queries_never_influence_whitening():
+    x = correlated(60, 6)
+    other = x.copy()
+    other[:5] = 100
+    for table in (labelled_table(5, 55, 0, [pd.NA] * 60), labelled_table(5, 15, 40, [0] * 60)):
+        for config in (WhiteningConfig(), WhiteningConfig(covariance="total")):
+            a, b = learn_whitening(x, table, config), learn_whitening(other, table, config)
+            np.testing.assert_array_equal(a.projection, b.projection)
+            np.testing.assert_array_equal(a.mean, b.mean)
+
+
+def test_within_needs_two_images_of_one_landmark():
+    table = labelled_table(1, 2, 3, [0, 1, 2, 0, 1, 2])
+    with pytest.raises(LandmarkRetrievalError, match="two train images of one landmark"):
+        learn_whitening(correlated(6, 3), table, WhiteningConfig(covariance="within"))
+
+
+def test_dimensions_of_within_whitening_are_those_that_vary_most():
+    rng = np.random.default_rng(0)
+    landmarks = np.repeat(np.arange(20), 5)
+    x = (rng.normal(size=(20, 2))[landmarks] @ rng.normal(size=(2, 8)) * 3).astype(np.float32)
+    x += rng.normal(size=x.shape).astype(np.float32) * 0.1
+    whitening = fit_whitening(x, WhiteningConfig(dimensions=2, shrinkage=0.0), landmarks)
+    y = project(x, whitening)
+    assert y.shape == (100, 2)
+    means = np.stack([y[landmarks == i].mean(0) for i in range(20)])
+    assert means.var() > 20 * (y - means[landmarks]).var()

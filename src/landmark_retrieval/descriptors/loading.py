@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landmark_retrieval.descriptors.config import GlobalDescriptorConfig
-from landmark_retrieval.descriptors.devices import batch_size
+from landmark_retrieval.descriptors.devices import batch_size, choose_device
 from landmark_retrieval.images import UnreadableImageError, load_image
 
 MIN_SIDE = 32
@@ -89,7 +89,10 @@ def _resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 
 def loader_threads(config: GlobalDescriptorConfig) -> int:
     """Return the number of loading threads that a configuration means on this machine."""
-    return config.loader_threads or min(16, os.cpu_count() or 1)
+    cores = os.cpu_count() or 1
+    if choose_device(config.device).type == "cpu":
+        cores = max(1, cores // 2)  # the network needs the others
+    return config.loader_threads or min(16, cores)
 
 
 def iterate_batches(
