@@ -1,0 +1,39 @@
+"""Evaluation: metrics of the challenges, the ablation table, confidence intervals, submission files."""
+
+from landmark_retrieval.evaluation.ablation import METRICS, VARIANTS, ablation_table, format_table
+from landmark_retrieval.evaluation.bootstrap import (
+    BootstrapConfig,
+    Interval,
+    difference_interval,
+    intervals_table,
+    mean_interval,
+)
+from landmark_retrieval.evaluation.gld import average_precision, evaluate_variant, score_queries
+from landmark_retrieval.evaluation.id_metrics import evaluate_submission, score_submission
+from landmark_retrieval.evaluation.ranking import Ranking, RankingConfig
+from landmark_retrieval.evaluation.revisited import RevisitedTruth, evaluate_revisited
+from landmark_retrieval.evaluation.submission import make_submission, read_solution, read_submission
+
+__all__ = [
+    "METRICS",
+    "VARIANTS",
+    "BootstrapConfig",
+    "Interval",
+    "Ranking",
+    "RankingConfig",
+    "RevisitedTruth",
+    "ablation_table",
+    "average_precision",
+    "difference_interval",
+    "evaluate_revisited",
+    "evaluate_submission",
+    "evaluate_variant",
+    "format_table",
+    "intervals_table",
+    "make_submission",
+    "mean_interval",
+    "read_solution",
+    "read_submission",
+    "score_queries",
+    "score_submission",
+]

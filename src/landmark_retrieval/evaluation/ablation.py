@@ -1,0 +1,101 @@
+"""The ablation: the four variants of the paper's Table 1 side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+VARIANTS = ("blend", "blend_qe_sv", "blend_qe_sv_egt", "blend_qe_sv_semisup_egt")
+"""Names and order of the variants; each adds one stage to the one before."""
+
+METRICS = ("mAP_at_100", "mAP_at_100_public", "mAP_at_100_private", "P_at_10", "R_at_1", "R_at_10")
+"""Metrics of the table, in the order of its columns."""
+
+COLUMNS = ("variant", *METRICS, "seconds")
+"""Columns of the table."""
+
+
+def ablation_table(metrics: Mapping[str, Mapping[str, float]], seconds: Mapping[str, float]) -> pd.DataFrame:
+    """Return the ablation table.
+
+    Args:
+        metrics: per variant, what `gld.evaluate_variant` returned.
+        seconds: per variant, computing time from the photos to the ranking in seconds.
+
+    Returns:
+        Columns `COLUMNS`, one row a variant: `VARIANTS` in their order, then any others as given. NaN where
+        the data set has no such division or nothing was measured.
+    """
+    order = [
+        *(name for name in VARIANTS if name in metrics),
+        *(name for name in metrics if name not in VARIANTS),
+    ]
+    nan = float("nan")
+    rows = [
+        (
+            variant,
+            *(float(metrics[variant].get(name, nan)) for name in METRICS),
+            round(float(seconds.get(variant, nan)), 1),
+        )
+        for variant in order
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def format_table(
+    table: pd.DataFrame,
+    data_set: str | None = None,
+    counts: Mapping[str, int] | None = None,
+    skipped: int | None = None,
+) -> str:
+    """Return the ablation table as text of fixed width for a terminal.
+
+    Args:
+        table: from `ablation_table`.
+        data_set: name of the data set, for the line above the table.
+        counts: images of each split (`query`, `index`, `train`), for the same line.
+        skipped: images that could not be read, for a line below the table.
+
+    Returns:
+        Lines without a newline at the end; metrics with four decimals, "-" for what there is not.
+    """
+    cells = [list(COLUMNS)]
+    for row in table[list(COLUMNS)].itertuples(index=False):
+        cells.append([str(row[0]), *(_number(value, 4) for value in row[1:-1]), _number(row[-1], 1)])
+    widths = [max(len(row[column]) for row in cells) for column in range(len(COLUMNS))]
+    lines = [
+        "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+            ]
+        )
+        for row in cells
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    title = _title(data_set, counts)
+    if title:
+        lines[:0] = [title, ""]
+    if skipped is not None:
+        lines += ["", _skipped(skipped)]
+    return "\n".join(lines)
+
+
+def _title(data_set: str | None, counts: Mapping[str, int] | None) -> str:
+    parts = [f"data set {data_set}"] if data_set else []
+    if counts:
+        names = {"query": "queries", "index": "index images", "train": "train images"}
+        parts.append(", ".join(f"{number} {names.get(split, split)}" for split, number in counts.items()))
+    return ": ".join(parts)
+
+
+def _skipped(number: int) -> str:
+    if number == 0:
+        return "No image was skipped."
+    which = "1 image was" if number == 1 else f"{number} images were"
+    return f"{which} skipped as unreadable; the gallery page names them."
+
+
+def _number(value: float, decimals: int) -> str:
+    return "-" if pd.isna(value) else f"{value:.{decimals}f}"

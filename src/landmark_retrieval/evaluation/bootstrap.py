@@ -1,0 +1,151 @@
+"""Confidence intervals by resampling queries.
+
+The bootstrap of Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13: queries are drawn
+with replacement, and the percentiles of the mean over the draws bound the interval. Two variants are compared
+on the same draws, so what is common to both (easy and hard queries) cancels out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+
+from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.errors import LandmarkRetrievalError
+
+_CELLS = 2**22
+"""Draws times queries that are held at a time."""
+
+
+class BootstrapConfig(Configuration):
+    """How intervals are computed.
+
+    Attributes:
+        resamples: draws of as many queries as there are.
+        confidence: share of draws inside the interval.
+        seed: of the draws; the same seed draws the same queries for every variant.
+    """
+
+    resamples: int = Field(default=2000, ge=100, le=1_000_000)
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over queries and the interval around it.
+
+    Attributes:
+        mean: of the queries that count.
+        low: lower bound.
+        high: upper bound.
+        queries: how many count. With fewer than about 20 the interval is too narrow, as a few queries cannot
+            show how different queries are.
+    """
+
+    mean: float
+    low: float
+    high: float
+    queries: int
+
+
+def mean_interval(values: NDArray[np.float64], config: BootstrapConfig | None = None) -> Interval:
+    """Return the mean over queries with its confidence interval.
+
+    Args:
+        values: float `[q]`, such as AP@100; NaN for queries that do not count.
+        config: parameters, the defaults when None.
+
+    Raises:
+        LandmarkRetrievalError: no query counts.
+    """
+    config = config or BootstrapConfig()
+    counted = np.asarray(values, np.float64)
+    counted = counted[~np.isnan(counted)]
+    if not len(counted):
+        raise LandmarkRetrievalError("no query counts, so there is no confidence interval to compute")
+    tail = 50 * (1 - config.confidence)
+    low, high = np.percentile(_resampled_means(counted, config), [tail, 100 - tail])
+    return Interval(float(counted.mean()), float(low), float(high), len(counted))
+
+
+def difference_interval(
+    values: NDArray[np.float64], baseline: NDArray[np.float64], config: BootstrapConfig | None = None
+) -> Interval:
+    """Return the mean gain over a baseline with its confidence interval, paired by query.
+
+    An interval that does not contain 0 tells that the variants differ by more than the choice of queries
+    explains.
+
+    Args:
+        values: float `[q]`; NaN for queries that do not count.
+        baseline: float `[q]`, of the same queries in the same order.
+        config: parameters, the defaults when None.
+
+    Raises:
+        LandmarkRetrievalError: the numbers of queries differ, or no query counts.
+    """
+    if len(values) != len(baseline):
+        raise LandmarkRetrievalError(
+            f"two variants can be compared on the same queries only, but one has {len(values)} and the other "
+            f"{len(baseline)}"
+        )
+    return mean_interval(np.asarray(values, np.float64) - np.asarray(baseline, np.float64), config)
+
+
+def intervals_table(
+    scores: Mapping[str, NDArray[np.float64]], config: BootstrapConfig | None = None
+) -> pd.DataFrame:
+    """Return the interval of every variant and of its gain over the variant before.
+
+    Args:
+        scores: per variant float `[q]`, such as AP@100, of the same queries; order as compared.
+        config: parameters, the defaults when None.
+
+    Returns:
+        One row a variant: `variant`, `queries`, `mean`, `low`, `high`, `compared_with` (empty for the first),
+        `gain`, `gain_low`, `gain_high` (NaN for the first).
+
+    Raises:
+        LandmarkRetrievalError: as `difference_interval`.
+    """
+    nan = float("nan")
+    rows = []
+    previous: str | None = None
+    for variant, values in scores.items():
+        interval = mean_interval(values, config)
+        gain = Interval(nan, nan, nan, 0)
+        if previous is not None:
+            gain = difference_interval(values, scores[previous], config)
+        rows.append(
+            {
+                "variant": variant,
+                "queries": interval.queries,
+                "mean": interval.mean,
+                "low": interval.low,
+                "high": interval.high,
+                "compared_with": previous or "",
+                "gain": gain.mean,
+                "gain_low": gain.low,
+                "gain_high": gain.high,
+            }
+        )
+        previous = variant
+    return pd.DataFrame(rows)
+
+
+def _resampled_means(values: NDArray[np.float64], config: BootstrapConfig) -> NDArray[np.float64]:
+    """Return the mean of every draw, float64 `[resamples]`; the draws depend on seed and length only."""
+    random = np.random.default_rng(config.seed)
+    means = np.empty(config.resamples)
+    step = max(1, _CELLS // len(values))
+    for start in range(0, config.resamples, step):
+        stop = min(start + step, config.resamples)
+        drawn = random.integers(0, len(values), size=(stop - start, len(values)))
+        means[start:stop] = values[drawn].mean(axis=1)
+    return means
