@@ -92,3 +92,50 @@ def egt(
     seconds = perf_counter() - start
     click.echo(f"traverse: {1000 * seconds / num_queries:.4f} ms a query ({num_queries} queries)")
     write_text_ranking(output, lists.query_ids, lists.index_ids, traversal.ranking)
+
+
+@cli.command()
+@click.option(
+    "--csv", "path", default="data/08_reporting/ablation.csv", show_default=True, help="Table to show."
+)
+@plain_errors
+def ablation(path: str) -> None:
+    """Print the latest ablation table, and where to look next."""
+    from pathlib import Path
+
+    import pandas as pd
+
+    from landmark_retrieval.evaluation.ablation import format_table
+
+    if not Path(path).exists():
+        raise LandmarkRetrievalError(f"{path}: no ablation table yet; make it with `kedro run`")
+    click.echo("\n" + format_table(pd.read_csv(path)) + "\n")
+    click.echo("gallery of results:  data/08_reporting/gallery.html")
+    click.echo("pipeline graph:      make viz")
+    click.echo("compare experiments: make mlflow")
+
+
+def _run_with_plain_errors() -> click.Command:
+    """Return Kedro's own `run`, which prints what users are meant to read as one line."""
+    from kedro.framework.cli.project import run
+    from kedro.io.core import DatasetError
+    from kedro.validation.exceptions import ParameterValidationError
+
+    original = run.callback
+    assert original is not None
+
+    @functools.wraps(original)
+    def callback(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(*args, **kwargs)
+        except (LandmarkRetrievalError, ParameterValidationError) as error:
+            raise click.ClickException(" ".join(str(error).split())) from error
+        except DatasetError as error:
+            raise click.ClickException(" ".join(str(error.__cause__ or error).split())) from error
+
+    return click.Command(
+        "run", params=run.params, callback=callback, help=run.help, short_help=run.short_help
+    )
+
+
+cli.add_command(_run_with_plain_errors())

@@ -66,6 +66,18 @@ def load_image(path: str | Path, at_least: int | None = None) -> Image.Image:
     return rgb
 
 
+def file_state(path: str | Path) -> tuple[int, int]:
+    """Return size in bytes and time of change in ns of a file, (-1, -1) when it is missing.
+
+    Fingerprints of what was computed from an image contain this, so that a changed photo is read again.
+    """
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
 def resize_long_side(image: Image.Image, max_side: int, min_side: int = 32) -> Image.Image:
     """Shrink an image so that its long side is at most `max_side`; never enlarge its long side.
 

@@ -55,7 +55,6 @@ class VerificationConfig(Configuration):
             value from `MIN_INLIERS`.
         seed: seed of all sampling; each pair derives its own from it.
         shard_size: images whose pairs make one shard, the unit of resuming.
-        executor: where shards are computed.
     """
 
     candidates: int = 10
@@ -64,7 +63,6 @@ class VerificationConfig(Configuration):
     min_inliers: int | None = None
     seed: int = 0
     shard_size: int = 64
-    executor: ExecutorConfig = ExecutorConfig(backend="loky")
 
     def resolve(self, extractor: str | None) -> VerificationConfig:
         """Return the configuration with every open value filled in for an extractor."""
@@ -120,7 +118,7 @@ def plan_verification(
         pairs: int64 `[m, 2]` table rows from `candidate_pairs`.
         features: local features of all images that occur.
         config: parameters.
-        executor: where shards are computed; None takes the one of the configuration.
+        executor: where shards are computed; default: in this process.
 
     Returns:
         A plan whose shards hold `pairs` int64 `[m, 2]`, `matches` int32 `[m]` (tentative correspondences),
@@ -150,7 +148,7 @@ def plan_verification(
     return ShardPlan(
         description="spatial verification",
         tasks=tasks,
-        executor=executor or config.executor,
+        executor=executor or ExecutorConfig(),
         metadata={
             "extractor": extractor,
             "pairs": len(ordered),
@@ -232,10 +230,8 @@ def verify_pair(a: LocalFeatures, b: LocalFeatures, config: VerificationConfig, 
 
 
 def long_side(features: LocalFeatures) -> float:
-    """Return the longer side in pixels of the area that the keypoints cover, at least 1."""
-    if len(features.keypoints) == 0:
-        return 1.0
-    return max(1.0, float(features.keypoints.max()))
+    """Return the longer side of the image in pixels, or where it is not known of what the keypoints cover."""
+    return max(1.0, float(max(features.size)) or float(features.keypoints.max(initial=0)))
 
 
 def pair_seed(seed: int, row_a: int, row_b: int) -> int:

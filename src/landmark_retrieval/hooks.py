@@ -1,0 +1,163 @@
+"""Hooks around every run: missing artifacts named, stages timed, parameters logged to MLflow."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
+from mlflow.entities import RunStatus
+from pydantic import BaseModel
+
+from landmark_retrieval.configuration import unknown_option
+from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.evaluation.ablation import VARIANTS
+from landmark_retrieval.pipeline_registry import STAGES
+from landmark_retrieval.sharding import ShardPlan
+
+logger = logging.getLogger(__name__)
+
+STAGE_SECONDS = "stage_seconds"
+"""Catalog entry that holds the measured seconds of every node and of every variant."""
+
+RUNTIME_OPTIONS = ("image_root",)
+"""Options of `kedro run --params` that the catalog reads; all others are parameter groups."""
+
+
+def data_set_name(configured: str | None, image_root: str | None) -> str:
+    """Name the folder of a data set's artifacts (the OmegaConf resolver `data_set_name` in the catalog).
+
+    Args:
+        configured: the environment's own name for its data set, used unless photos are given.
+        image_root: folder of photos given on the command line, or None.
+
+    Returns:
+        `configured`, or the folder's name with a digest of its full path, so that two folders never mix.
+    """
+    if image_root is None:
+        return configured or "none"
+    path = Path(image_root).expanduser().resolve()
+    return f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+
+
+class ArtifactHooks:
+    """Before anything runs: refuse unknown parameters and name what a single pipeline misses."""
+
+    @hook_impl
+    def after_catalog_created(self, parameters: dict[str, Any]) -> None:
+        """Refuse parameter groups that no node reads (misspelt names in `--params` or in a file)."""
+        known = set(RUNTIME_OPTIONS)
+        for pipeline in pipelines.values():
+            known |= {
+                name.removeprefix("params:").split(".")[0]
+                for name in pipeline.inputs()
+                if name.startswith("params:")
+            }
+        for name in parameters["parameters"]:
+            if name not in known:
+                raise LandmarkRetrievalError(unknown_option(name, sorted(known), kind="parameter"))
+
+    @hook_impl
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Stop when an artifact of an earlier stage is not stored, and say which command makes it."""
+        for name in sorted(pipeline.inputs()):
+            if name.startswith("params:") or name in ("parameters", STAGE_SECONDS) or catalog.exists(name):
+                continue
+            stage = next(
+                (
+                    stage
+                    for stage in STAGES
+                    if name in pipelines[stage].outputs() | pipelines[stage].all_outputs()
+                ),
+                None,
+            )
+            if stage is None:
+                raise LandmarkRetrievalError(f"'{name}' is not there: {catalog.get(name)}")
+            raise LandmarkRetrievalError(
+                f"the artifact '{name}' is missing: make it with `kedro run --pipelines {stage}` "
+                "(with the same --env and --params)"
+            )
+
+
+class TimingHooks:
+    """Measure what every node costs, and what every variant costs from the photos to its ranking.
+
+    Sharded artifacts count the computing time of all their shards, also of those that an earlier run made.
+    """
+
+    def __init__(self) -> None:
+        self._started: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
+        self._catalog: CatalogProtocol | None = None
+
+    @hook_impl
+    def before_pipeline_run(self, catalog: CatalogProtocol) -> None:
+        """Continue from the timings of earlier runs on the same data set."""
+        self._catalog = catalog
+        self._seconds = dict(catalog.load(STAGE_SECONDS)["nodes"]) if catalog.exists(STAGE_SECONDS) else {}
+        self._store()
+
+    @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        """Start the clock of a node."""
+        self._started[node.name] = time.perf_counter()
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
+        """Stop the clock once the node's output is stored (shards are computed while they are stored)."""
+        seconds = time.perf_counter() - self._started[node.name]
+        if isinstance(data, ShardPlan) and self._catalog is not None:
+            seconds = max(seconds, self._catalog.load(dataset_name).seconds())
+        self._seconds[node.name] = round(seconds, 3)
+        self._store()
+
+    def _store(self) -> None:
+        if self._catalog is None:
+            return
+        whole = pipelines["__default__"]
+        variants = {
+            variant: round(
+                sum(
+                    self._seconds.get(node.name, 0.0) for node in whole.to_outputs(f"{variant}.ranking").nodes
+                ),
+                3,
+            )
+            for variant in VARIANTS
+        }
+        self._catalog.save(STAGE_SECONDS, {"nodes": self._seconds, "variants": variants})
+
+
+class ExperimentHooks(MlflowHook):  # type: ignore[misc]
+    """kedro-mlflow's hook, with validated parameter models logged flat (`verification.min_inliers`)."""
+
+    @hook_impl
+    def before_node_run(
+        self, node: Node, catalog: CatalogProtocol, inputs: dict[str, Any], is_async: bool
+    ) -> None:
+        """Log the parameters of a node to the run of this `kedro run`."""
+        plain = {
+            name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+            for name, value in inputs.items()
+            if name != "parameters"
+        }
+        super().before_node_run(node=node, catalog=catalog, inputs=plain, is_async=is_async)
+
+    @hook_impl
+    def on_pipeline_error(
+        self, error: Exception, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
+    ) -> None:
+        """Mark the run, and a variant's run within it, as failed.
+
+        kedro-mlflow's own version fails itself in a run that it has not reopened (2.0.3).
+        """
+        while mlflow.active_run():
+            mlflow.end_run(RunStatus.to_string(RunStatus.FAILED))

@@ -1,0 +1,23 @@
+"""Local features: keypoints and descriptors of DELF, ALIKED, DISK, XFeat or RootSIFT behind one interface."""
+
+from landmark_retrieval.local_features.base import LocalFeatureExtractor, LocalFeatures
+from landmark_retrieval.local_features.config import LocalFeaturesConfig
+from landmark_retrieval.local_features.extraction import (
+    build_extractor,
+    extract_features,
+    plan_local_extraction,
+)
+from landmark_retrieval.local_features.pca import LocalPca, fit_local_pca
+from landmark_retrieval.local_features.store import LocalFeatureStore
+
+__all__ = [
+    "LocalFeatureExtractor",
+    "LocalFeatureStore",
+    "LocalFeatures",
+    "LocalFeaturesConfig",
+    "LocalPca",
+    "build_extractor",
+    "extract_features",
+    "fit_local_pca",
+    "plan_local_extraction",
+]

@@ -1,0 +1,61 @@
+"""What every local feature extractor takes and gives."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class LocalFeatures:
+    """Local features of one image.
+
+    Attributes:
+        keypoints: float32 `[m, 2]`, x and y in pixels of the image (pixel centres at integers).
+        descriptors: float16 or float32 `[m, d]`, L2-normalised rows.
+        scores: float32 `[m]`, falling; how reliable the extractor holds each keypoint.
+        scales: float32 `[m]`, diameter of what a keypoint describes, in pixels (1 where not known).
+        size: width and height of the image in pixels, (0, 0) when unknown.
+    """
+
+    keypoints: NDArray[np.float32]
+    descriptors: NDArray[np.float16] | NDArray[np.float32]
+    scores: NDArray[np.float32]
+    scales: NDArray[np.float32]
+    size: tuple[int, int] = (0, 0)
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    @classmethod
+    def empty(cls, dimensions: int, size: tuple[int, int] = (0, 0)) -> LocalFeatures:
+        """Return no features of the given descriptor dimension."""
+        return cls(
+            np.zeros((0, 2), np.float32),
+            np.zeros((0, dimensions), np.float16),
+            np.zeros(0, np.float32),
+            np.zeros(0, np.float32),
+            size,
+        )
+
+    def strongest(self, count: int) -> LocalFeatures:
+        """Return the `count` features with the highest scores, by falling score, ties in stored order."""
+        order = np.argsort(-self.scores, kind="stable")[:count]
+        return LocalFeatures(
+            self.keypoints[order], self.descriptors[order], self.scores[order], self.scales[order], self.size
+        )
+
+
+class LocalFeatureExtractor(ABC):
+    """Turns an RGB image into local features; built once per process and used for many images."""
+
+    dimensions: int
+    """Length of a descriptor."""
+
+    @abstractmethod
+    def extract(self, image: Image.Image, max_keypoints: int) -> LocalFeatures:
+        """Return at most `max_keypoints` features, keypoints in pixels of `image`, strongest first."""

@@ -1,0 +1,162 @@
+"""Extraction of local features from a table of images, in resumable shards."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from landmark_retrieval.configuration import digest
+from landmark_retrieval.images import UnreadableImageError, file_state, load_image, resize_long_side
+from landmark_retrieval.local_features.base import LocalFeatureExtractor, LocalFeatures
+from landmark_retrieval.local_features.config import (
+    AlikedConfig,
+    DelfConfig,
+    DiskConfig,
+    ExtractorConfig,
+    LocalFeaturesConfig,
+    SiftConfig,
+    XFeatConfig,
+)
+from landmark_retrieval.local_features.pca import LocalPca
+from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardTask
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+"""Raised whenever the same parameters would give other features, so that stored shards are made anew."""
+
+
+@lru_cache(maxsize=1)
+def build_extractor(config: ExtractorConfig) -> LocalFeatureExtractor:
+    """Return the extractor that a configuration describes; once per process and configuration."""
+    # Each extractor brings its own large dependencies, so only the one that is asked for is imported.
+    if isinstance(config, AlikedConfig):
+        from landmark_retrieval.local_features.aliked import Aliked
+
+        return Aliked(config)
+    if isinstance(config, DiskConfig):
+        from landmark_retrieval.local_features.disk import Disk
+
+        return Disk(config)
+    if isinstance(config, XFeatConfig):
+        from landmark_retrieval.local_features.xfeat import XFeat
+
+        return XFeat(config)
+    if isinstance(config, SiftConfig):
+        from landmark_retrieval.local_features.sift import Sift
+
+        return Sift(config)
+    assert isinstance(config, DelfConfig)
+    from landmark_retrieval.local_features.delf import Delf
+
+    return Delf(config)
+
+
+def extract_features(
+    image: Image.Image, config: LocalFeaturesConfig, pca: LocalPca | None = None
+) -> LocalFeatures:
+    """Return the features of an upright image, keypoints in its own pixels.
+
+    Args:
+        image: as `images.load_image` gives it.
+        config: parameters.
+        pca: projection of the descriptors, for extractors that need one.
+    """
+    small = resize_long_side(image, config.max_side)
+    found = build_extractor(config.extractor).extract(small, config.max_keypoints)
+    zoom = np.array([image.width / small.width, image.height / small.height], np.float32)
+    descriptors = found.descriptors.astype(np.float32)
+    if pca is not None and not pca.is_none:
+        descriptors = pca.apply(descriptors)
+    return LocalFeatures(
+        ((found.keypoints + 0.5) * zoom - 0.5).astype(np.float32),
+        descriptors.astype(np.float16),
+        found.scores.astype(np.float32),
+        (found.scales * zoom.mean()).astype(np.float32),
+        image.size,
+    )
+
+
+def plan_local_extraction(
+    table: pd.DataFrame,
+    config: LocalFeaturesConfig,
+    executor: ExecutorConfig | None = None,
+    pca: LocalPca | None = None,
+) -> ShardPlan:
+    """Plan the extraction of every image of a table.
+
+    Shards hold `rows` int64 `[b]`, `offsets` int64 `[b + 1]` (image i has the features offsets[i] to
+    offsets[i + 1]), `keypoints`, `descriptors` (float16), `scores`, `scales` as in `LocalFeatures`,
+    `image_size` int32 `[b, 2]` (width, height) and `reasons` str `[b]` ("" where readable).
+
+    Args:
+        table: image table with `image_id` and `path`.
+        config: parameters.
+        executor: where shards are computed; default: in this process, which is right for a GPU.
+        pca: what `fit_local_pca` returned.
+    """
+    ids = table["image_id"].to_numpy(dtype=str)
+    paths = [str(path) for path in table["path"]]
+    pca = pca or LocalPca.none()
+    content = digest(
+        VERSION,
+        config.model_dump(mode="json", include={"extractor", "max_side", "max_keypoints"}),
+        hashlib.sha256(pca.mean.tobytes() + pca.projection.tobytes()).hexdigest(),
+    )
+    tasks = []
+    for start in range(0, len(table), config.shard_size):
+        stop = min(start + config.shard_size, len(table))
+        fingerprint = digest(
+            content, start, [(ids[row], *file_state(paths[row])) for row in range(start, stop)]
+        )
+        tasks.append(
+            ShardTask(
+                f"local-{start:08d}",
+                fingerprint,
+                partial(compute_shard, start, paths[start:stop], config, pca),
+            )
+        )
+    dimensions = build_extractor(config.extractor).dimensions if pca.is_none else pca.projection.shape[1]
+    name = config.extractor.name
+    metadata = {
+        "extractor": name,
+        "images": len(table),
+        "dimensions": dimensions,
+        "shard_size": config.shard_size,
+        "max_side": config.max_side,
+    }
+    return ShardPlan(f"local features ({name})", tasks, executor or ExecutorConfig(), metadata)
+
+
+def compute_shard(
+    start: int, paths: Sequence[str], config: LocalFeaturesConfig, pca: LocalPca
+) -> dict[str, NDArray[Any]]:
+    """Extract consecutive images; see `plan_local_extraction` for the arrays."""
+    found: list[LocalFeatures] = []
+    reasons = [""] * len(paths)
+    dimensions = build_extractor(config.extractor).dimensions if pca.is_none else pca.projection.shape[1]
+    for position, path in enumerate(paths):
+        try:
+            found.append(extract_features(load_image(path), config, pca))
+        except UnreadableImageError as error:
+            logger.warning("unreadable image %s: %s", path, error)
+            reasons[position] = str(error)
+            found.append(LocalFeatures.empty(dimensions))
+    return {
+        "rows": np.arange(start, start + len(paths), dtype=np.int64),
+        "offsets": np.cumsum([0, *(len(features) for features in found)], dtype=np.int64),
+        "keypoints": np.concatenate([features.keypoints for features in found]),
+        "descriptors": np.concatenate([features.descriptors for features in found]),
+        "scores": np.concatenate([features.scores for features in found]),
+        "scales": np.concatenate([features.scales for features in found]),
+        "image_size": np.array([features.size for features in found], np.int32),
+        "reasons": np.array(reasons, dtype=str),
+    }

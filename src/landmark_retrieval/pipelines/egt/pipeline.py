@@ -1,0 +1,87 @@
+"""Graph of the expanded descriptors -> EGT -> the same with label bridges through the training images."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Node, Pipeline
+
+from landmark_retrieval.pipelines.egt import nodes
+
+
+def create_pipeline(**_: object) -> Pipeline:
+    """Return the egt pipeline."""
+    explore = Pipeline(
+        [
+            Node(
+                nodes.symmetrize_graph,
+                inputs="blend_qe_sv.knn_graph",
+                outputs="index_graph",
+                name="symmetrize_index_graph",
+            ),
+            Node(
+                nodes.traverse,
+                inputs=["blend_qe_sv.knn_graph", "index_graph", "params:egt"],
+                outputs="blend_qe_sv_egt.traversal",
+                name="explore_exploit",
+                namespace="blend_qe_sv_egt",
+            ),
+        ]
+    )
+    bridge = Pipeline(
+        [
+            Node(
+                nodes.search_training_images,
+                inputs=["blend_qe_sv.descriptors", "image_table", "params:label_bridge", "params:knn"],
+                outputs="train_neighbors",
+                name="search_training_images",
+                namespace="blend_qe_sv_semisup_egt",
+            ),
+            Node(
+                nodes.vote_labels,
+                inputs=["train_neighbors", "image_table", "params:label_bridge"],
+                outputs="label_bridge",
+                name="vote_labels",
+                namespace="blend_qe_sv_semisup_egt",
+            ),
+            Node(
+                nodes.traverse_with_labels,
+                inputs=[
+                    "blend_qe_sv.knn_graph",
+                    "index_graph",
+                    "label_bridge",
+                    "blend_qe_sv.descriptors",
+                    "image_table",
+                    "params:egt",
+                    "params:label_bridge",
+                ],
+                outputs="blend_qe_sv_semisup_egt.traversal",
+                name="explore_exploit_with_labels",
+                namespace="blend_qe_sv_semisup_egt",
+            ),
+        ]
+    )
+    return (
+        explore
+        + create_ranking_pipeline("blend_qe_sv_egt")
+        + bridge
+        + create_ranking_pipeline("blend_qe_sv_semisup_egt")
+    )
+
+
+def create_ranking_pipeline(variant: str) -> Pipeline:
+    """Return the step that takes the ranking of a variant out of its traversal.
+
+    Args:
+        variant: namespace of the variant.
+    """
+    return Pipeline(
+        [
+            Node(
+                nodes.rank_traversal,
+                inputs=["traversal", "params:ranking"],
+                outputs="ranking",
+                name="rank_traversal",
+            )
+        ],
+        namespace=variant,
+        parameters={"params:ranking"},
+    )

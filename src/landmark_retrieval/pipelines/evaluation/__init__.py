@@ -1,0 +1,5 @@
+"""Evaluation: metrics, submissions, the ablation table, figures, gallery and MLflow runs."""
+
+from landmark_retrieval.pipelines.evaluation.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,79 @@
+"""Rankings -> metrics, submission and MLflow run per variant -> ablation table, figures and gallery."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Node, Pipeline
+
+from landmark_retrieval.evaluation.ablation import VARIANTS
+from landmark_retrieval.pipelines.evaluation import nodes
+
+
+def create_pipeline(**_: object) -> Pipeline:
+    """Return the evaluation pipeline."""
+    rankings = [f"{variant}.ranking" for variant in VARIANTS]
+    metrics = [f"{variant}.metrics" for variant in VARIANTS]
+    report = Pipeline(
+        [
+            Node(
+                nodes.make_ablation_table,
+                inputs=["stage_seconds", *metrics],
+                outputs="ablation",
+                name="make_ablation_table",
+            ),
+            Node(nodes.plot_ablation, inputs="ablation", outputs="ablation_figure", name="plot_ablation"),
+            Node(
+                nodes.plot_ablation_interactive,
+                inputs="ablation",
+                outputs="ablation_plotly",
+                name="plot_ablation_interactive",
+            ),
+            Node(
+                nodes.make_gallery,
+                inputs=[
+                    "image_table",
+                    "skipped_images",
+                    "ablation",
+                    "blend_qe_sv_egt.traversal",
+                    "blend_qe_sv_semisup_egt.traversal",
+                    "params:gallery",
+                    *rankings,
+                ],
+                outputs="gallery",
+                name="make_gallery",
+            ),
+        ]
+    )
+    return sum((create_scoring_pipeline(variant) for variant in VARIANTS), start=report)
+
+
+def create_scoring_pipeline(variant: str) -> Pipeline:
+    """Return what is reported of one variant: its metrics, its submission, its MLflow run.
+
+    Args:
+        variant: namespace of the variant.
+    """
+    return Pipeline(
+        [
+            Node(
+                nodes.evaluate,
+                inputs=["ranking", "image_table"],
+                outputs="metrics",
+                name="evaluate",
+            ),
+            Node(
+                nodes.make_submission,
+                inputs=["ranking", "image_table"],
+                outputs="submission",
+                name="make_submission",
+            ),
+            Node(
+                nodes.describe_run(variant),
+                inputs=["ranking", "image_table", "metrics", "submission", "stage_seconds", "parameters"],
+                outputs="mlflow_run",
+                name="log_mlflow_run",
+            ),
+        ],
+        namespace=variant,
+        inputs={"image_table", "stage_seconds"},
+        parameters={"parameters"},
+    )

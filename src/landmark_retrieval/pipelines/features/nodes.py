@@ -1,0 +1,103 @@
+"""Nodes of the features pipeline: each adapts catalog artifacts to one function of a domain package."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from landmark_retrieval.data_sets import DataSetConfig, prepare_image_table
+from landmark_retrieval.descriptors import (
+    BlendConfig,
+    Descriptors,
+    GlobalDescriptorConfig,
+    Whitening,
+    blend,
+    check_ids,
+    fit_region_whitening,
+    gather_shards,
+    learn_whitening,
+    plan_global_extraction,
+    skipped_images,
+    whiten_rows,
+)
+from landmark_retrieval.local_features import (
+    LocalFeaturesConfig,
+    LocalFeatureStore,
+    LocalPca,
+    fit_local_pca,
+    plan_local_extraction,
+)
+from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore
+
+
+def prepare_images(photos: pd.DataFrame, config: DataSetConfig) -> pd.DataFrame:
+    """Check the image table, draw its splits when it has none, and order it query, index, train."""
+    return prepare_image_table(photos, config)
+
+
+def fit_whitening_layer(images: pd.DataFrame, config: GlobalDescriptorConfig) -> Whitening:
+    """Learn the whitening layer that follows the pooling of regions."""
+    return fit_region_whitening(images, config)
+
+
+def extract_descriptors(
+    images: pd.DataFrame,
+    region_whitening: Whitening,
+    config: GlobalDescriptorConfig,
+    executor: ExecutorConfig,
+) -> ShardPlan:
+    """Plan the description of every image at several scales."""
+    return plan_global_extraction(images, config, executor, region_whitening)
+
+
+def fit_descriptor_whitening(
+    raw: ShardStore, images: pd.DataFrame, config: GlobalDescriptorConfig
+) -> Whitening:
+    """Learn the whitening of finished descriptors."""
+    return learn_whitening(gather_shards(raw, len(images)), images, config.whitening)
+
+
+def whiten_descriptors(
+    raw: ShardStore, whitening: Whitening, images: pd.DataFrame, config: GlobalDescriptorConfig
+) -> Descriptors:
+    """Whiten every descriptor; the matrix is streamed, never held as a whole."""
+    ids = images["image_id"].to_numpy(dtype=str)
+    return Descriptors(ids, whiten_rows(gather_shards(raw, len(images)), whitening, config.storage))
+
+
+def blend_descriptors(
+    gem: Descriptors, dir_: Descriptors, images: pd.DataFrame, config: BlendConfig
+) -> Descriptors:
+    """Concatenate both global descriptors."""
+    for part in (gem, dir_):
+        check_ids(part, images)
+    return blend([gem, dir_], config)
+
+
+def fit_local_features_pca(images: pd.DataFrame, config: LocalFeaturesConfig) -> LocalPca:
+    """Learn the projection of local descriptors where the extractor needs one."""
+    return fit_local_pca(images, config)
+
+
+def extract_local_features(
+    images: pd.DataFrame, pca: LocalPca, config: LocalFeaturesConfig, executor: ExecutorConfig
+) -> ShardPlan:
+    """Plan the extraction of local features of every image."""
+    return plan_local_extraction(images, config, executor, pca)
+
+
+def collect_skipped_images(
+    images: pd.DataFrame, descriptors: ShardStore, local_features: ShardStore
+) -> pd.DataFrame:
+    """List the images that could not be read, with the reason."""
+    reasons = {skipped.row: skipped.reason for skipped in skipped_images(descriptors)}
+    for row, reason in LocalFeatureStore(local_features).skipped().itertuples(index=False):
+        reasons.setdefault(int(row), str(reason))
+    rows = np.array(sorted(reasons), dtype=np.int64)
+    return pd.DataFrame(
+        {
+            "image_id": images["image_id"].to_numpy(dtype=str)[rows],
+            "split": images["split"].to_numpy(dtype=str)[rows],
+            "reason": [reasons[int(row)] for row in rows],
+        }
+    )

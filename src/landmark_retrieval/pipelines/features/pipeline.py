@@ -1,0 +1,93 @@
+"""Photos -> image table -> GeM and DIR descriptors, whitened and blended -> local features."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Node, Pipeline
+
+from landmark_retrieval.pipelines.features import nodes
+
+
+def create_pipeline(**_: object) -> Pipeline:
+    """Return the features pipeline."""
+    return (
+        Pipeline(
+            [
+                Node(
+                    nodes.prepare_images,
+                    inputs=["photos", "params:data_set"],
+                    outputs="image_table",
+                    name="prepare_image_table",
+                )
+            ]
+        )
+        + create_descriptor_pipeline("gem")
+        + create_descriptor_pipeline("dir")
+        + Pipeline(
+            [
+                Node(
+                    nodes.blend_descriptors,
+                    inputs=["gem.descriptors", "dir.descriptors", "image_table", "params:blend"],
+                    outputs="blend.descriptors",
+                    name="blend.concatenate_descriptors",
+                    namespace="blend",
+                ),
+                Node(
+                    nodes.fit_local_features_pca,
+                    inputs=["image_table", "params:local_features"],
+                    outputs="local_features_pca",
+                    name="fit_local_features_pca",
+                ),
+                Node(
+                    nodes.extract_local_features,
+                    inputs=["image_table", "local_features_pca", "params:local_features", "params:executor"],
+                    outputs="local_features",
+                    name="extract_local_features",
+                ),
+                Node(
+                    nodes.collect_skipped_images,
+                    inputs=["image_table", "gem.raw_descriptors", "local_features"],
+                    outputs="skipped_images",
+                    name="collect_skipped_images",
+                ),
+            ]
+        )
+    )
+
+
+def create_descriptor_pipeline(name: str) -> Pipeline:
+    """Return the namespace of one global descriptor.
+
+    Args:
+        name: namespace, and name of the parameter group that configures the descriptor.
+    """
+    return Pipeline(
+        [
+            Node(
+                nodes.fit_whitening_layer,
+                inputs=["image_table", "params:descriptor"],
+                outputs="region_whitening",
+                name="fit_region_whitening",
+            ),
+            Node(
+                nodes.extract_descriptors,
+                inputs=["image_table", "region_whitening", "params:descriptor", "params:executor"],
+                outputs="raw_descriptors",
+                name="extract_descriptors",
+            ),
+            Node(
+                nodes.fit_descriptor_whitening,
+                inputs=["raw_descriptors", "image_table", "params:descriptor"],
+                outputs="whitening",
+                name="fit_whitening",
+            ),
+            Node(
+                nodes.whiten_descriptors,
+                inputs=["raw_descriptors", "whitening", "image_table", "params:descriptor"],
+                outputs="descriptors",
+                name="whiten_descriptors",
+            ),
+        ],
+        namespace=name,
+        inputs={"image_table"},
+        parameters={"params:descriptor": f"params:{name}", "params:executor": "params:executor"},
+    )

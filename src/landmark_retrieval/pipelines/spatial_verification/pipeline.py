@@ -1,0 +1,54 @@
+"""Top neighbours -> RANSAC on local features -> expanded descriptors -> their graph and ranking (QE-SV)."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Node, Pipeline
+
+from landmark_retrieval.pipelines.knn_graph.pipeline import create_search_pipeline
+from landmark_retrieval.pipelines.spatial_verification import nodes
+
+VARIANT = "blend_qe_sv"
+
+
+def create_pipeline(**_: object) -> Pipeline:
+    """Return the spatial_verification pipeline."""
+    return Pipeline(
+        [
+            Node(
+                nodes.verify_candidates,
+                inputs=[
+                    "blend.knn_graph",
+                    "image_table",
+                    "local_features",
+                    "params:verification",
+                    "params:expansion",
+                    "params:verification_executor",
+                ],
+                outputs="verification_shards",
+                name="verify_candidates",
+                namespace=VARIANT,
+            ),
+            Node(
+                nodes.collect_verified_pairs,
+                inputs="verification_shards",
+                outputs="verified_pairs",
+                name="collect_verified_pairs",
+                namespace=VARIANT,
+            ),
+            Node(
+                nodes.expand_descriptors,
+                inputs=[
+                    "blend.descriptors",
+                    "blend.knn_graph",
+                    "verified_pairs",
+                    "verification_shards",
+                    "image_table",
+                    "params:verification",
+                    "params:expansion",
+                ],
+                outputs=f"{VARIANT}.descriptors",
+                name="expand_descriptors",
+                namespace=VARIANT,
+            ),
+        ]
+    ) + create_search_pipeline(VARIANT)

@@ -1,0 +1,27 @@
+"""Project settings: hooks and how configuration is read."""
+
+from __future__ import annotations
+
+import warnings
+
+from omegaconf.resolvers import oc
+
+from landmark_retrieval.hooks import ArtifactHooks, ExperimentHooks, TimingHooks, data_set_name
+
+# ExperimentHooks extends kedro-mlflow's hook, which must not be registered a second time.
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow",)
+HOOKS = (ArtifactHooks(), TimingHooks(), ExperimentHooks())
+
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    "custom_resolvers": {"data_set_name": data_set_name, "oc.env": oc.env},
+}
+
+# Warnings that no user of this project can act on.
+for message in (
+    ".*register_new_resolver.*",
+    ".*dataset names contain '.' characters.*",  # namespaced names across pipelines are meant
+    ".*Add type hints to the `predict` method.*",
+):
+    warnings.filterwarnings("ignore", message=message)
