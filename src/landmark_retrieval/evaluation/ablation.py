@@ -9,8 +9,26 @@ import pandas as pd
 VARIANTS = ("blend", "blend_qe_sv", "blend_qe_sv_egt", "blend_qe_sv_semisup_egt")
 """Names and order of the variants; each adds one stage to the one before."""
 
+STAGES = {
+    "blend": "nearest neighbours of blended descriptors",
+    "blend_qe_sv": "+ spatially verified query expansion",
+    "blend_qe_sv_egt": "+ explore-exploit graph traversal",
+    "blend_qe_sv_semisup_egt": "+ label bridges",
+}
+"""What each variant adds to the one before, for people."""
+
 METRICS = ("mAP_at_100", "mAP_at_100_public", "mAP_at_100_private", "P_at_10", "R_at_1", "R_at_10")
 """Metrics of the table, in the order of its columns."""
+
+TITLES = {
+    "mAP_at_100": "mAP@100",
+    "mAP_at_100_public": "public",
+    "mAP_at_100_private": "private",
+    "P_at_10": "P@10",
+    "R_at_1": "R@1",
+    "R_at_10": "R@10",
+}
+"""What the metrics are called in tables for people."""
 
 COLUMNS = ("variant", *METRICS, "seconds")
 """Columns of the table."""

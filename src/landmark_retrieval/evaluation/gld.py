@@ -87,8 +87,8 @@ def recall(ranking: NDArray[np.int32], relevant: Relevant, k: int) -> NDArray[np
     """Return R@k: |relevant among the first k| / min(number of relevant images, k).
 
     At k = 1 this is 1 when the first result is right and 0 otherwise, so its mean is the hit rate. For
-    queries with one relevant image it is 1 when that image is among the first k, so that its mean bounds the mean
-    average precision that re-ranking the first k results can reach.
+    queries with one relevant image it is 1 when that image is among the first k, so that its mean bounds the
+    mean average precision that re-ranking the first k results can reach.
 
     Returns:
         float64 `[q]` in 0 to 1; NaN for a query without relevant images.

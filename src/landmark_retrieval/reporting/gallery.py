@@ -1,52 +1,107 @@
-"""The gallery: for a sample of queries, what every variant found, and why."""
+"""The gallery: one self-contained page that shows, for some queries, what every variant found, and why."""
 
 from __future__ import annotations
 
 import base64
-import io
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
-from PIL import Image
+from pydantic import Field
 
 from landmark_retrieval.configuration import Configuration
-from landmark_retrieval.images import UnreadableImageError, load_image
+from landmark_retrieval.evaluation.ablation import METRICS, STAGES, TITLES
+from landmark_retrieval.reporting.thumbnails import placeholder, thumbnails
+
+__all__ = [
+    "Chain",
+    "GalleryConfig",
+    "QueryPage",
+    "Step",
+    "VariantResults",
+    "change_counts",
+    "choose_queries",
+    "render_gallery",
+    "thumbnails",
+]
+
+CHANGES = ("improved", "worsened", "unchanged")
+"""What happened to a query between the first and the last variant, in the order of the page."""
+
+_SHARES = {"improved": 0.5, "worsened": 0.25, "unchanged": 0.25}
+
+_SMALLEST_CHANGE = 1e-6
+
+_PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+"""A transparent pixel. Every picture is in the page once, as the background of a CSS class; `img` elements
+that show it carry the class and this as their source, so a picture may occur often at no cost."""
+
+_BYTES_PER_IMAGE = 420
+"""Estimate of the markup of one shown image."""
 
 
 class GalleryConfig(Configuration):
     """What the gallery shows.
 
     Attributes:
-        queries: sampled queries; those whose AP changes most between variants come first.
+        queries: queries shown: half of them improved most by the last variant over the first, a quarter
+            worsened most, a quarter unchanged.
         results: results shown of each variant.
         paths: trusted paths shown of each query.
         thumbnail_side: long side of the pictures in pixels.
+        max_mib: size that the page may reach, MiB; queries that do not fit are left out, and it says so.
+        seed: draws the unchanged queries.
     """
 
-    queries: int = 12
-    results: int = 10
-    paths: int = 3
-    thumbnail_side: int = 160
+    queries: int = Field(default=12, ge=1)
+    results: int = Field(default=10, ge=1, le=100)
+    paths: int = Field(default=3, ge=0, le=100)
+    thumbnail_side: int = Field(default=160, ge=16, le=1024)
+    max_mib: float = Field(default=18.0, gt=0)
+    seed: int = Field(default=0, ge=0)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a trusted path: the image it reaches, and the edge that led there.
+    """One edge of a trusted path, and the image that it leads to.
 
     Attributes:
         row: table row of the image.
         label_bridge: whether labels of training images led there rather than similarity.
-        weight: similarity of the edge; not finite for a label bridge.
+        weight: similarity of the edge; of no meaning for a label bridge.
+        train_rows: for a label bridge, the table rows of the one or two training images that it goes through.
+        similarities: for a label bridge, the similarity of the image before to the first of them, and of this
+            image to the last.
+        label: for a label bridge, the name of the label.
     """
 
     row: int
     label_bridge: bool
     weight: float
+    train_rows: Sequence[int] = ()
+    similarities: Sequence[float] = ()
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A trusted path: how a variant got from the query to a result.
+
+    Attributes:
+        variant: name of the variant.
+        rank: of the result, from 1.
+        correct: whether the result is relevant.
+        steps: at least one; the last one leads to the result.
+    """
+
+    variant: str
+    rank: int
+    correct: bool
+    steps: Sequence[Step]
 
 
 @dataclass(frozen=True)
@@ -55,15 +110,17 @@ class VariantResults:
 
     Attributes:
         name: of the variant.
-        average_precision: AP@100, NaN when the query has no relevant image.
+        average_precision: AP@100, NaN when the query does not count.
         rows: table rows of the first results.
         correct: whether each is relevant.
+        notes: a few characters about each, such as its similarity or inliers; may be empty.
     """
 
     name: str
     average_precision: float
     rows: Sequence[int]
     correct: Sequence[bool]
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -72,78 +129,189 @@ class QueryPage:
 
     Attributes:
         row: table row of the query.
-        variants: what each variant found.
-        paths: trusted paths, each starting after the query.
+        variants: what each variant found, in the order of the ablation.
+        paths: trusted paths to some results; bare steps are a path of the last variant.
+        landmark: name of the landmark, may be empty.
+        relevant: how many index images show it.
     """
 
     row: int
     variants: Sequence[VariantResults]
-    paths: Sequence[Sequence[Step]]
+    paths: Sequence[Chain | Sequence[Step]] = ()
+    landmark: str = ""
+    relevant: int | None = None
+
+    @property
+    def change(self) -> float:
+        """AP of the last variant minus AP of the first, NaN when the query does not count."""
+        return self.variants[-1].average_precision - self.variants[0].average_precision
+
+    @property
+    def verdict(self) -> str:
+        """The one of `CHANGES` that happened to the query."""
+        return _verdict(self.change)
+
+    def chains(self) -> list[Chain]:
+        """Return the trusted paths with what they lead to."""
+        last = self.variants[-1]
+        rank = {row: number for number, row in enumerate(last.rows)}
+        return [
+            path
+            if isinstance(path, Chain)
+            else Chain(last.name, rank[path[-1].row] + 1, last.correct[rank[path[-1].row]], path)
+            for path in self.paths
+        ]
+
+    def images(self) -> Iterator[int]:
+        """Yield the table row of every image that is shown, with repetitions."""
+        yield self.row
+        for variant in self.variants:
+            yield from variant.rows
+        for chain in self.chains():
+            yield self.row
+            for step in chain.steps:
+                yield from step.train_rows
+                yield step.row
 
 
-def choose_queries(average_precision: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    """Choose the queries that tell most: those whose AP differs most among the variants, ties by row.
+def choose_queries(average_precision: NDArray[np.float64], count: int, seed: int = 0) -> NDArray[np.int64]:
+    """Choose queries to show: half improved, a quarter worsened, a quarter unchanged, as far as there are.
+
+    Improved and worsened ones are those that changed most from the first variant to the last, unchanged ones
+    are drawn. A kind with too few queries leaves its places to the others.
 
     Args:
-        average_precision: `[v, q]`; queries with NaN come last.
+        average_precision: float64 `[v, q]`, variants in order; queries with NaN come last.
         count: queries to choose.
+        seed: of the draw.
+
+    Returns:
+        int64 `[min(count, q)]` query rows: improved, worsened, unchanged, those with the largest change first.
     """
-    spread = np.nan_to_num(average_precision.max(axis=0) - average_precision.min(axis=0), nan=-1.0)
-    return np.argsort(-spread, kind="stable")[:count]
+    change = average_precision[-1] - average_precision[0]
+    verdicts = np.array([_verdict(value) for value in change])
+    draw = np.random.default_rng(seed).permutation(len(change))
+    draw = draw[np.argsort(np.isnan(change[draw]), kind="stable")]
+    by_size = np.argsort(-np.abs(np.nan_to_num(change)), kind="stable")
+    of_kind = {
+        kind: [int(row) for row in (draw if kind == "unchanged" else by_size) if verdicts[row] == kind]
+        for kind in CHANGES
+    }
+    places = {kind: min(len(of_kind[kind]), math.floor(_SHARES[kind] * count)) for kind in CHANGES}
+    for kind in CHANGES:
+        free = count - sum(places.values())
+        places[kind] = min(len(of_kind[kind]), places[kind] + free)
+    return np.array([row for kind in CHANGES for row in of_kind[kind][: places[kind]]], dtype=np.int64)
 
 
-def thumbnails(paths: Mapping[int, str], side: int) -> dict[int, str]:
-    """Return small JPEG pictures as data addresses; unreadable images become a grey square.
+def change_counts(average_precision: NDArray[np.float64]) -> dict[str, int]:
+    """Count the queries that each of `CHANGES` happened to; those with NaN count nowhere.
 
     Args:
-        paths: table row to file.
-        side: long side in pixels.
+        average_precision: float64 `[v, q]`, variants in order.
     """
-    with ThreadPoolExecutor() as pool:
-        pictures = pool.map(lambda path: _thumbnail(path, side), paths.values())
-        return dict(zip(paths, pictures, strict=True))
+    change = average_precision[-1] - average_precision[0]
+    verdicts = [_verdict(value) for value in change if not math.isnan(value)]
+    return {kind: verdicts.count(kind) for kind in CHANGES}
 
 
 def render_gallery(
     pages: Sequence[QueryPage],
-    pictures: Mapping[int, str],
+    pictures: Mapping[int, bytes],
     image_ids: Sequence[str],
     ablation: pd.DataFrame,
     skipped: pd.DataFrame,
     counts: Mapping[str, int],
+    *,
+    data_set: str = "",
+    parameters: Mapping[str, object] | None = None,
+    intervals: pd.DataFrame | None = None,
+    changes: Mapping[str, int] | None = None,
+    max_mib: float = 18.0,
 ) -> str:
-    """Return the gallery as one self-contained HTML page.
+    """Return the gallery as one self-contained HTML page without scripts.
 
     Args:
-        pages: sampled queries.
-        pictures: table row to data address, for every row that occurs in the pages.
+        pages: queries to show.
+        pictures: table row to JPEG file, from `thumbnails`; a grey square stands in for a missing one.
         image_ids: of all table rows.
         ablation: the ablation table.
         skipped: images that could not be used: `image_id`, `reason`.
         counts: images of each split.
+        data_set: name of the data set.
+        parameters: names and values to list.
+        intervals: from `evaluation.intervals_table`, shown beside mAP@100.
+        changes: from `change_counts`, over all queries.
+        max_mib: size that the page may reach, MiB; the last queries are left out when they do not fit.
     """
+    shown = _fitting(pages, pictures, max_mib * 2**20)
+    used = sorted({row for page in shown for row in page.images()})
+    missing = placeholder(32)
+    metrics = [name for name in METRICS if ablation[name].notna().any()]
     environment = Environment(
         loader=PackageLoader("landmark_retrieval.reporting"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
+        undefined=StrictUndefined,
     )
     return environment.get_template("gallery.html.j2").render(
-        pages=pages,
-        pictures=pictures,
+        pages=shown,
+        left_out=len(pages) - len(shown),
+        kinds=[kind for kind in CHANGES if any(page.verdict == kind for page in shown)],
+        pictures={row: base64.b64encode(pictures.get(row, missing)).decode() for row in used},
+        pixel=_PIXEL,
         ids=image_ids,
-        ablation=ablation.to_dict("records"),
+        columns=[TITLES[name] for name in metrics],
+        ablation=_ablation_cells(ablation, metrics),
+        stages=STAGES,
+        intervals={} if intervals is None else {row["variant"]: row for row in intervals.to_dict("records")},
         skipped=skipped.to_dict("records"),
         counts=counts,
+        data_set=data_set,
+        parameters=parameters or {},
+        changes=changes or {},
+        max_mib=max_mib,
     )
 
 
-def _thumbnail(path: str, side: int) -> str:
-    try:
-        image = load_image(path)
-        image.thumbnail((side, side))
-    except UnreadableImageError:
-        image = Image.new("RGB", (side, side), "#999999")
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=75)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+def _verdict(change: float) -> str:
+    if math.isnan(change) or abs(change) < _SMALLEST_CHANGE:
+        return "unchanged"
+    return "improved" if change > 0 else "worsened"
+
+
+def _fitting(pages: Sequence[QueryPage], pictures: Mapping[int, bytes], budget: float) -> list[QueryPage]:
+    """Return the first pages whose pictures and markup stay within a number of bytes."""
+    kept: list[QueryPage] = []
+    embedded: set[int] = set()
+    for page in pages:
+        images = list(page.images())
+        new = set(images) - embedded
+        budget -= len(images) * _BYTES_PER_IMAGE
+        budget -= sum(4 * math.ceil(len(pictures.get(row, b"")) / 3) + 60 for row in new)
+        if budget < 0:
+            break
+        kept.append(page)
+        embedded |= new
+    return kept
+
+
+def _ablation_cells(ablation: pd.DataFrame, metrics: Sequence[str]) -> list[dict[str, object]]:
+    """Return the rows of the table with, for each metric, its text, its value and whether it is the best."""
+    rows = []
+    for record in ablation.to_dict("records"):
+        cells = []
+        for name in metrics:
+            value = float(record[name])
+            best = len(ablation) > 1 and value >= float(ablation[name].max())
+            cells.append({"text": "–" if math.isnan(value) else f"{value:.4f}", "value": value, "best": best})
+        seconds = float(record["seconds"])
+        rows.append(
+            {
+                "variant": record["variant"],
+                "cells": cells,
+                "seconds": "–" if math.isnan(seconds) else f"{seconds:,.1f}",
+            }
+        )
+    return rows
