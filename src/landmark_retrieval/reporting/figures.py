@@ -1,6 +1,10 @@
-"""Figures of the ablation table."""
+"""Figures of the ablation."""
 
 from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -8,64 +12,130 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from landmark_retrieval.evaluation.ablation import STAGES
+
 SERIES = {
     "mAP_at_100": ("mAP@100", "#0072B2"),
-    "mAP_at_100_public": ("mAP@100 public", "#56B4E9"),
-    "mAP_at_100_private": ("mAP@100 private", "#009E73"),
-    "R_at_10": ("recall@10", "#E69F00"),
+    "mAP_at_100_public": ("public", "#56B4E9"),
+    "mAP_at_100_private": ("private", "#009E73"),
 }
-"""Metrics that are drawn, with their names and colours (Okabe and Ito's, safe for colour-blind readers)."""
+"""Metrics drawn as bars, with their names and colours (Okabe and Ito's, which colour-blind readers can tell
+apart, and of different lightness)."""
+
+BOUND = ("R_at_10", "recall@10", "#D55E00")
+"""Metric drawn as a line across the bars: what is among the first ten, within reach of re-ranking them."""
+
+_LOW = 0.08
+"""Bars up to this value carry their number on top rather than inside."""
+
+_DARK_TEXT = ("mAP_at_100_public",)
+"""Series whose colour is too light for white numbers."""
+
+TITLE = "Ablation: each variant adds one stage"
 
 
 def plot_ablation(table: pd.DataFrame) -> Figure:
-    """Return the ablation as grouped bars.
+    """Return the ablation as grouped bars, with recall@10 as a line across each group.
 
     Args:
         table: from `evaluation.ablation_table`; metrics that are missing everywhere are left out.
     """
     shown = _shown(table)
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    figure = Figure(figsize=(9.6, 4.6), layout="constrained")
     axes = figure.subplots()
-    width = 0.8 / len(shown)
+    groups = np.arange(len(table))
+    width = min(0.69 / max(len(shown), 1), 0.42)
     for number, metric in enumerate(shown):
         name, colour = SERIES[metric]
-        centres = [row + (number - (len(shown) - 1) / 2) * width for row in range(len(table))]
-        bars = axes.bar(centres, table[metric], width * 0.94, label=name, color=colour)
-        axes.bar_label(bars, fmt="%.3f", fontsize=8, padding=2)
-    axes.set_xticks(range(len(table)), table["variant"])
-    axes.set_ylim(0, 1.12)
-    axes.set_ylabel("score")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, ncols=len(shown), loc="upper left")
-    axes.set_title("Ablation: each variant adds one stage", loc="left")
+        centres = groups + (number - (len(shown) - 1) / 2) * width
+        axes.bar(centres, table[metric], width * 0.94, label=name, color=colour)
+        for centre, value in zip(centres, table[metric], strict=True):
+            inside = value > _LOW
+            axes.annotate(
+                _label(value),
+                (centre, 0 if np.isnan(value) else value),
+                (0, -4 if inside else 3),
+                textcoords="offset points",
+                ha="center",
+                va="top" if inside else "bottom",
+                fontsize=9,
+                color="black" if not inside or metric in _DARK_TEXT else "white",
+            )
+    metric, name, colour = BOUND
+    half = max(len(shown), 1) * width / 2 + 0.04
+    axes.hlines(table[metric], groups - half, groups + half, colors=colour, linewidth=2, label=name)
+    for group, value in enumerate(table[metric]):
+        place = (group + half, value)
+        axes.annotate(
+            _label(value), place, (2, 0), textcoords="offset points", color=colour, fontsize=8, va="center"
+        )
+    axes.set_xticks(groups, [_tick(str(variant)) for variant in table["variant"]], fontsize=9)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlim(-0.6, len(table) - 0.4 + 0.05)
+    axes.set_ylabel("mean over queries")
+    axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    figure.suptitle(TITLE, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    handles, labels = axes.get_legend_handles_labels()
+    last = [labels.index(name)]
+    order = [number for number in range(len(labels)) if number not in last] + last
+    figure.legend(
+        [handles[number] for number in order],
+        [labels[number] for number in order],
+        frameon=False,
+        ncols=len(shown) + 1,
+        loc="outside lower left",
+        fontsize=9,
+    )
     return figure
 
 
 def plot_ablation_interactive(table: pd.DataFrame) -> go.Figure:
-    """Return the same bars as a Plotly figure."""
-    figure = go.Figure(
-        [
-            go.Bar(
-                name=SERIES[metric][0],
-                x=table["variant"],
-                y=table[metric],
-                marker_color=SERIES[metric][1],
-                texttemplate="%{y:.3f}",
-            )
-            for metric in _shown(table)
-        ]
+    """Return the same as a Plotly figure; pointing at a bar gives all digits.
+
+    Args:
+        table: from `evaluation.ablation_table`; metrics that are missing everywhere are left out.
+    """
+    variants = [str(variant) for variant in table["variant"]]
+    bars = [
+        go.Bar(
+            name=SERIES[metric][0],
+            x=variants,
+            y=table[metric].to_list(),
+            marker_color=SERIES[metric][1],
+            text=[_label(value) for value in table[metric]],
+            textposition="inside",
+            insidetextanchor="end",
+            textangle=0,
+            hovertemplate="%{x}<br>" + SERIES[metric][0] + " %{y:.4f}<extra></extra>",
+        )
+        for metric in _shown(table)
+    ]
+    metric, name, colour = BOUND
+    bound = go.Scatter(
+        name=name,
+        x=variants,
+        y=table[metric].to_list(),
+        mode="markers",
+        marker={"symbol": "line-ew", "size": 70, "line": {"width": 3, "color": colour}, "color": colour},
+        hovertemplate="%{x}<br>" + name + " %{y:.4f}<extra></extra>",
     )
+    figure = go.Figure([*bars, bound])
     figure.update_layout(
-        title="Ablation: each variant adds one stage",
+        title=TITLE,
         barmode="group",
-        yaxis={"range": [0, 1.05], "title": "score"},
+        yaxis={"range": [0, 1.02], "title": "mean over queries"},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0},
         template="plotly_white",
+        bargap=0.25,
     )
     return figure
 
 
 def plot_average_precision(average_precision: NDArray[np.float64]) -> Figure:
-    """Return the AP of every query of one variant as bars, best first.
+    """Return the AP of every query of one variant, best first.
 
     Args:
         average_precision: `[q]`; NaN (queries without relevant images) is left out.
@@ -73,11 +143,54 @@ def plot_average_precision(average_precision: NDArray[np.float64]) -> Figure:
     values = np.sort(average_precision[~np.isnan(average_precision)])[::-1]
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
-    axes.fill_between(np.arange(len(values) + 1), np.append(values, 0), step="post", color="#0072B2")
+    steps = np.arange(len(values) + 1)
+    axes.fill_between(
+        steps, np.append(values, values[-1:]) if len(values) else [0.0], step="post", color="#0072B2"
+    )
     axes.set(xlim=(0, max(1, len(values))), ylim=(0, 1.02), xlabel="queries, best first", ylabel="AP@100")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
+def plot_changes(average_precision: Mapping[str, NDArray[np.float64]]) -> Figure:
+    """Return one scatter for each pair of neighbouring variants: the AP of every query before and after.
+
+    Args:
+        average_precision: per variant `[q]`, of the same queries, in the order of the ablation; queries with
+            NaN are left out.
+    """
+    pairs = list(pairwise(average_precision))
+    figure = Figure(figsize=(4.1 * max(len(pairs), 1), 5.2), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, max(len(pairs), 1), sharey=True))
+    for axes, (before, after) in zip(panels, pairs, strict=False):
+        x, y = average_precision[before], average_precision[after]
+        counted = ~(np.isnan(x) | np.isnan(y))
+        x, y = x[counted], y[counted]
+        better, worse = y > x + 1e-9, y < x - 1e-9
+        axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, zorder=1)
+        for mask, marker, colour, word in (
+            (better, "^", "#0072B2", "better"),
+            (worse, "v", "#D55E00", "worse"),
+            (~better & ~worse, "o", "#7f7f7f", "equal"),
+        ):
+            label = f"{int(mask.sum())} {word}"
+            axes.scatter(x[mask], y[mask], 28, colour, marker, alpha=0.6, linewidths=0, label=label, zorder=2)
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=f"AP@100 of {before}", title=_tick(after))
+        axes.title.set_fontsize(9)
+        axes.set_aspect("equal")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8, loc="lower right", handletextpad=0.1)
+    panels[0].set_ylabel("AP@100 with the stage added")
+    return figure
+
+
 def _shown(table: pd.DataFrame) -> list[str]:
     return [metric for metric in SERIES if table[metric].notna().any()]
+
+
+def _label(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.3f}"
+
+
+def _tick(variant: str) -> str:
+    return "\n".join([variant, *textwrap.wrap(STAGES.get(variant, ""), 22)])

@@ -186,7 +186,8 @@ def choose_queries(average_precision: NDArray[np.float64], count: int, seed: int
         seed: of the draw.
 
     Returns:
-        int64 `[min(count, q)]` query rows: improved, worsened, unchanged, those with the largest change first.
+        int64 `[min(count, q)]` query rows: improved, worsened, unchanged,
+            those with the largest change first.
     """
     change = average_precision[-1] - average_precision[0]
     verdicts = np.array([_verdict(value) for value in change])
