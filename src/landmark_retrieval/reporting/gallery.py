@@ -305,7 +305,7 @@ def _ablation_cells(ablation: pd.DataFrame, metrics: Sequence[str]) -> list[dict
         cells = []
         for name in metrics:
             value = float(record[name])
-            best = len(ablation) > 1 and value >= float(ablation[name].max())
+            best = value >= float(ablation[name].max()) > float(ablation[name].min())
             cells.append({"text": "–" if math.isnan(value) else f"{value:.4f}", "value": value, "best": best})
         seconds = float(record["seconds"])
         rows.append(

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import plotly.io
+import pytest
+from matplotlib.figure import Figure
+
+from landmark_retrieval.evaluation import VARIANTS, ablation_table
+from landmark_retrieval.reporting.figures import (
+    plot_ablation,
+    plot_ablation_interactive,
+    plot_average_precision,
+    plot_changes,
+)
+
+METRICS = {"mAP_at_100": 0.5, "P_at_10": 0.25, "R_at_1": 1.0, "R_at_10": 0.75}
+PARTS = {"mAP_at_100_public": 0.01, "mAP_at_100_private": 0.9}
+
+
+def tables() -> list[pd.DataFrame]:
+    return [
+        ablation_table(dict.fromkeys(VARIANTS, METRICS), {}),
+        ablation_table({name: {**METRICS, **PARTS} for name in VARIANTS}, {}),
+        ablation_table({"blend": {**METRICS, **PARTS}, "gem": METRICS}, {}),
+    ]
+
+
+def drawn(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=50)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("number", "bars"), [(0, 4), (1, 12), (2, 6)])
+def test_bars(number: int, bars: int) -> None:
+    figure = plot_ablation(tables()[number])
+    (axes,) = figure.axes
+    heights = [bar.get_height() for bar in axes.patches]
+    assert len(heights) == bars and heights[0] == 0.5
+    (bound,) = axes.collections
+    assert {segment[0][1] for segment in bound.get_segments()} == {0.75}
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels[0] == "mAP@100" and labels[-1] == "recall@10"
+    assert "0.500" in [text.get_text() for text in axes.texts]
+    assert drawn(figure).startswith(b"\x89PNG")
+
+
+def test_figures_are_repeatable() -> None:
+    assert drawn(plot_ablation(tables()[1])) == drawn(plot_ablation(tables()[1]))
+
+
+@pytest.mark.parametrize(("number", "traces"), [(0, 2), (1, 4), (2, 4)])
+def test_interactive_figure_survives_its_file(number: int, traces: int) -> None:
+    figure = plot_ablation_interactive(tables()[number])
+    again = plotly.io.from_json(plotly.io.to_json(figure))
+    assert len(again.data) == traces
+    assert [trace.type for trace in again.data] == ["bar"] * (traces - 1) + ["scatter"]
+    assert again.data[0].y[0] == 0.5 and again.data[-1].y[0] == 0.75
+    assert again.data[0].x[0] == "blend"
+    json.loads(plotly.io.to_json(figure), parse_constant=pytest.fail)  # no NaN, which browsers refuse
+
+
+def test_average_precision() -> None:
+    figure = plot_average_precision(np.array([0.5, np.nan, 1.0]))
+    assert figure.axes[0].get_xlim() == (0, 2)
+    assert drawn(figure) and drawn(plot_average_precision(np.array([np.nan])))
+
+
+def test_changes() -> None:
+    values = np.array([0.1, 0.5, 0.5, np.nan])
+    figure = plot_changes(
+        {
+            "blend": values,
+            "blend_qe_sv": values + np.array([0.2, 0, -0.1, 0]),
+            "blend_qe_sv_egt": values + np.array([0.3, 0, 0, 0]),
+        }
+    )
+    first, second = figure.axes
+    assert [text.get_text() for text in first.get_legend().get_texts()] == ["1 better", "1 worse", "1 equal"]
+    assert [text.get_text() for text in second.get_legend().get_texts()] == ["2 better", "0 worse", "1 equal"]
+    assert first.get_xlabel() == "AP@100 of blend" and first.get_title().startswith("blend_qe_sv\n")
+    assert drawn(figure) and drawn(plot_changes({"blend": values}))
