@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,7 +53,7 @@ def findings() -> Findings:
         rankings=dict(zip(VARIANTS, (blend, blend, plain.ranking, bridged.ranking), strict=True)),
         traversals={VARIANTS[2]: plain, VARIANTS[3]: bridged},
         similarities={VARIANTS[0]: np.array([[0.9, 0.85, -np.inf], [0.4, 0.3, 0.2]], np.float32)},
-        inliers={(0, 0): 34, (1, 0): 5},
+        pairs=pd.DataFrame({"row_a": [0, 1, 2], "row_b": [2, 2, 3], "inliers": [34, 5, 7]}),
         label_bridge=LabelBridge(
             query_label=np.array([0, -1]),
             query_train_row=np.array([1, -1], np.int32),
@@ -77,10 +79,10 @@ def test_results(findings: Findings, images: pd.DataFrame) -> None:
     assert (second.row, second.landmark, second.relevant, second.verdict) == (1, "1", 1, "unchanged")
     blend, expanded, plain, bridged = first.variants
     assert blend.rows == [5, 2] and blend.correct == [False, True]
-    assert blend.notes == ["0.90", "0.85 · 34 inl."]
-    assert expanded.notes == ["", "34 inl."]
-    assert plain.notes == ["0.80 · 34 inl.", "0.70", "0.60"]
-    assert bridged.notes == ["0.80 · 34 inl.", "label", "0.60"]
+    assert blend.notes == ["0.90", "0.85 34\u00a0inliers"]
+    assert expanded.notes == ["", "34\u00a0inliers"]
+    assert plain.notes == ["0.80 34\u00a0inliers", "0.70", "0.60"]
+    assert bridged.notes == ["0.80 34\u00a0inliers", "label", "0.60"]
     assert bridged.rows == [2, 3, 5] and bridged.correct == [True, True, False]
     assert second.variants[2].rows == [4]
 
@@ -105,6 +107,12 @@ def test_paths(findings: Findings, images: pd.DataFrame) -> None:
     assert second.paths == []  # one similarity edge explains nothing that the result does not say
     assert query_pages(findings, images, GalleryConfig(paths=1))[0].paths == first.paths[:1]
     assert query_pages(findings, images, GalleryConfig(paths=0))[0].paths == []
+
+
+def test_a_path_of_several_variants_is_shown_once(findings: Findings, images: pd.DataFrame) -> None:
+    same = dataclasses.replace(findings, traversals=dict.fromkeys(VARIANTS[2:], traversal(SIMILARITY_EDGE)))
+    paths = query_pages(same, images, GalleryConfig(paths=10))[0].paths
+    assert [(path.variant, path.rank) for path in paths] == [(VARIANTS[3], 2), (VARIANTS[3], 3)]
 
 
 def test_options(findings: Findings, images: pd.DataFrame) -> None:

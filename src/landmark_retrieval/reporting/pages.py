@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, zip_longest
+from itertools import zip_longest
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from landmark_retrieval.data_sets import SplitRows, landmark_of, relevant_index_rows
-from landmark_retrieval.evaluation.gld import average_precision, relevance
+from landmark_retrieval.evaluation.gld import average_precision
 from landmark_retrieval.graph import LabelBridge, PathStep, Traversal, label_path, trusted_path
 from landmark_retrieval.graph.kernel import LABEL_EDGE
 from landmark_retrieval.reporting.gallery import (
@@ -33,14 +33,15 @@ class Findings:
         traversals: of the variants that traverse the graph.
         similarities: per variant float32 of the ranking's shape, the similarity of each result; may be
             missing for any variant. Traversed variants show the weight of the edge that led to the result.
-        inliers: number of verified matches by (query, index row), for pairs that were verified.
+        pairs: the verified pairs of images, columns `row_a`, `row_b` (table rows, row_a < row_b) and
+            `inliers`; the results that were verified show their inliers.
         label_bridge: the voted labels, to name the training images of label edges.
     """
 
     rankings: Mapping[str, NDArray[np.int32]]
     traversals: Mapping[str, Traversal] = field(default_factory=dict)
     similarities: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    inliers: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    pairs: pd.DataFrame | None = None
     label_bridge: LabelBridge | None = None
 
 
@@ -63,29 +64,27 @@ def query_pages(findings: Findings, images: pd.DataFrame, config: GalleryConfig)
     Returns:
         One page a query, in the order of `gallery.choose_queries`.
     """
-    relevant = relevant_index_rows(images)
     scores = precisions(findings, images)
-    hits = {name: relevance(ranking, relevant) for name, ranking in findings.rankings.items()}
-    names = landmark_names(images)
+    chosen = choose_queries(scores, config.queries, config.seed)
+    relevant = relevant_index_rows(images)
+    gatherer = _Gatherer(
+        findings=findings,
+        config=config,
+        rows=SplitRows.from_table(images),
+        names=landmark_names(images),
+        inliers=_inliers(findings.pairs, chosen),
+    )
     landmarks = landmark_of(images)
-    pages = []
-    for query in map(int, choose_queries(scores, config.queries, config.seed)):
-        variants = [
-            _results(
-                findings, images, config, variant, query, hits[variant][query], float(scores[number, query])
-            )
-            for number, variant in enumerate(findings.rankings)
-        ]
-        pages.append(
-            QueryPage(
-                row=query,
-                variants=variants,
-                paths=_chains(findings, images, config, query, relevant[query]),
-                landmark=names.get(int(landmarks[query]), ""),
-                relevant=len(relevant[query]),
-            )
+    return [
+        QueryPage(
+            row=query,
+            variants=gatherer.results(query, relevant[query], scores[:, query]),
+            paths=gatherer.paths(query, relevant[query]),
+            landmark=gatherer.names.get(int(landmarks[query]), ""),
+            relevant=len(relevant[query]),
         )
-    return pages
+        for query in map(int, chosen)
+    ]
 
 
 def shown_images(pages: Sequence[QueryPage], images: pd.DataFrame) -> dict[int, str]:
@@ -103,100 +102,108 @@ def landmark_names(images: pd.DataFrame) -> dict[int, str]:
     }
 
 
-def _results(
-    findings: Findings,
-    images: pd.DataFrame,
-    config: GalleryConfig,
-    variant: str,
-    query: int,
-    hits: NDArray[np.bool_],
-    score: float,
-) -> VariantResults:
-    first = SplitRows.from_table(images).index.start
-    positions = np.flatnonzero(findings.rankings[variant][query, : config.results] >= 0)
-    results = findings.rankings[variant][query, positions]
-    return VariantResults(
-        name=variant,
-        average_precision=score,
-        rows=[first + int(row) for row in results],
-        correct=[bool(hit) for hit in hits[positions]],
-        notes=[_note(findings, variant, query, int(position)) for position in positions],
-    )
+def _inliers(pairs: pd.DataFrame | None, queries: NDArray[np.int64]) -> dict[tuple[int, int], int]:
+    """Return the inliers of the verified pairs of some queries by table rows, the query's first."""
+    if pairs is None:
+        return {}
+    of_queries = pairs[pairs["row_a"].isin(queries)]
+    keys = zip(of_queries["row_a"].tolist(), of_queries["row_b"].tolist(), strict=True)
+    return dict(zip(keys, of_queries["inliers"].tolist(), strict=True))
 
 
-def _note(findings: Findings, variant: str, query: int, position: int) -> str:
-    """Return what led to a result in a few characters: a similarity or a label, and inliers if verified."""
-    parts = []
-    traversal = findings.traversals.get(variant)
-    if (
-        traversal is not None
-        and traversal.ranking[query, position] == findings.rankings[variant][query, position]
-    ):
-        label = traversal.kinds[query, position] == LABEL_EDGE
-        parts.append("label" if label else f"{traversal.scores[query, position]:.2f}")
-    elif variant in findings.similarities:
-        parts.append(f"{findings.similarities[variant][query, position]:.2f}")
-    inliers = findings.inliers.get((query, int(findings.rankings[variant][query, position])))
-    if inliers is not None:
-        parts.append(f"{inliers} inl.")
-    return " · ".join(parts)
+@dataclass(frozen=True, eq=False)
+class _Gatherer:
+    """What is looked up for every query."""
 
+    findings: Findings
+    config: GalleryConfig
+    rows: SplitRows
+    names: Mapping[int, str]
+    inliers: Mapping[tuple[int, int], int]
 
-def _chains(
-    findings: Findings, images: pd.DataFrame, config: GalleryConfig, query: int, relevant: NDArray[np.int64]
-) -> list[Chain]:
-    """Return the trusted paths that explain most, the last variant's first.
+    def results(
+        self, query: int, relevant: NDArray[np.int64], scores: NDArray[np.float64]
+    ) -> list[VariantResults]:
+        """Return what every variant found for a query."""
+        variants = []
+        for (name, ranking), score in zip(self.findings.rankings.items(), scores, strict=True):
+            positions = np.flatnonzero(ranking[query, : self.config.results] >= 0)
+            results = ranking[query, positions]
+            variants.append(
+                VariantResults(
+                    name=name,
+                    average_precision=float(score),
+                    rows=[self.rows.index.start + int(row) for row in results],
+                    correct=np.isin(results, relevant).tolist(),
+                    notes=[self._note(name, query, int(position)) for position in positions],
+                )
+            )
+        return variants
 
-    Those are paths of more than one similarity edge: first to right results that the first variant does not
-    show, then to other results; long ones first.
-    """
-    baseline = next(iter(findings.rankings.values()))[query, : config.results]
-    by_variant = []
-    for variant in reversed([name for name in findings.rankings if name in findings.traversals]):
-        found = list(_paths(findings, images, config, variant, query, relevant))
-        found.sort(
-            key=lambda item: (not item[1].correct or item[0] in baseline, -len(item[1].steps), item[1].rank)
+    def paths(self, query: int, relevant: NDArray[np.int64]) -> list[Chain]:
+        """Return the trusted paths that explain most, the variants in turn, the last one first.
+
+        Those are paths of more than one similarity edge: first to right results that the first variant does
+        not show, then to other results; long ones first. A path that several variants took is shown once.
+        """
+        baseline = next(iter(self.findings.rankings.values()))[query, : self.config.results]
+        by_variant = []
+        for variant in reversed(
+            [name for name in self.findings.rankings if name in self.findings.traversals]
+        ):
+            found = list(self._indirect(variant, query, relevant))
+            found.sort(
+                key=lambda item: (
+                    not item[1].correct or item[0] in baseline,
+                    -len(item[1].steps),
+                    item[1].rank,
+                )
+            )
+            by_variant.append([path for _, path in found])
+        turns = [path for turn in zip_longest(*by_variant) for path in turn if path is not None]
+        different = {
+            tuple((step.row, step.label_bridge) for step in path.steps): path for path in turns[::-1]
+        }
+        return list(different.values())[::-1][: self.config.paths]
+
+    def _note(self, variant: str, query: int, position: int) -> str:
+        """Return what led to a result in a few characters: a similarity or a label, inliers if verified."""
+        parts = []
+        findings, result = self.findings, int(self.findings.rankings[variant][query, position])
+        traversal = findings.traversals.get(variant)
+        if traversal is not None and traversal.ranking[query, position] == result:
+            label = traversal.kinds[query, position] == LABEL_EDGE
+            parts.append("label" if label else f"{traversal.scores[query, position]:.2f}")
+        elif variant in findings.similarities:
+            parts.append(f"{findings.similarities[variant][query, position]:.2f}")
+        inliers = self.inliers.get((query, self.rows.index.start + result))
+        if inliers is not None:
+            parts.append(f"{inliers}\N{NO-BREAK SPACE}inliers")
+        return " ".join(parts)
+
+    def _indirect(self, variant: str, query: int, relevant: NDArray[np.int64]) -> Iterator[tuple[int, Chain]]:
+        """Yield (index row, path) of every shown result that was not reached by one similarity edge."""
+        traversal = self.findings.traversals[variant]
+        for position, result in enumerate(traversal.ranking[query, : self.config.results]):
+            if result < 0:
+                break
+            edges = trusted_path(traversal, query, position)
+            if len(edges) > 1 or edges[0].kind == LABEL_EDGE:
+                steps = [self._step(edge, query) for edge in edges]
+                yield int(result), Chain(variant, position + 1, bool(np.isin(result, relevant)), steps)
+
+    def _step(self, edge: PathStep, query: int) -> Step:
+        target, bridge = self.rows.index.start + edge.target, self.findings.label_bridge
+        if edge.kind != LABEL_EDGE:
+            return Step(target, label_bridge=False, weight=edge.weight)
+        if bridge is None:
+            return Step(target, label_bridge=True, weight=edge.weight)
+        label, similarities, train = label_path(bridge, query, edge.source, edge.target)
+        return Step(
+            target,
+            label_bridge=True,
+            weight=edge.weight,
+            train_rows=[self.rows.train.start + int(row) for row in dict.fromkeys(train.tolist())],
+            similarities=[float(value) for value in similarities],
+            label=self.names.get(label, str(label)),
         )
-        by_variant.append([path for _, path in found])
-    turns = chain.from_iterable(zip_longest(*by_variant))
-    return [path for path in turns if path is not None][: config.paths]
-
-
-def _paths(
-    findings: Findings,
-    images: pd.DataFrame,
-    config: GalleryConfig,
-    variant: str,
-    query: int,
-    relevant: NDArray[np.int64],
-) -> Iterator[tuple[int, Chain]]:
-    """Yield (index row, path) of every shown result that was not reached by one similarity edge."""
-    traversal, rows = findings.traversals[variant], SplitRows.from_table(images)
-    names = landmark_names(images)
-    for position, result in enumerate(traversal.ranking[query, : config.results]):
-        if result < 0:
-            break
-        edges = trusted_path(traversal, query, position)
-        if len(edges) == 1 and edges[0].kind != LABEL_EDGE:
-            continue
-        steps = [_step(edge, query, rows, findings.label_bridge, names) for edge in edges]
-        yield int(result), Chain(variant, position + 1, bool(np.isin(result, relevant)), steps)
-
-
-def _step(
-    edge: PathStep, query: int, rows: SplitRows, bridge: LabelBridge | None, names: Mapping[int, str]
-) -> Step:
-    target = rows.index.start + edge.target
-    if edge.kind != LABEL_EDGE:
-        return Step(target, label_bridge=False, weight=edge.weight)
-    if bridge is None:
-        return Step(target, label_bridge=True, weight=edge.weight)
-    label, similarities, train = label_path(bridge, query, edge.source, edge.target)
-    return Step(
-        target,
-        label_bridge=True,
-        weight=edge.weight,
-        train_rows=[rows.train.start + int(row) for row in dict.fromkeys(train.tolist())],
-        similarities=[float(value) for value in similarities],
-        label=names.get(label, str(label)),
-    )
