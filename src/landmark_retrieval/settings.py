@@ -9,7 +9,7 @@ from omegaconf.resolvers import oc
 from landmark_retrieval.hooks import ArtifactHooks, ExperimentHooks, TimingHooks, data_set_name
 
 # ExperimentHooks extends kedro-mlflow's hook, which must not be registered a second time.
-DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow",)
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow")
 HOOKS = (ArtifactHooks(), TimingHooks(), ExperimentHooks())
 
 CONFIG_LOADER_ARGS = {

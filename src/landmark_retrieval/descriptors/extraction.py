@@ -7,7 +7,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +37,7 @@ from landmark_retrieval.descriptors.whitening import (
     whitening_rows,
 )
 from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.images import file_state
 from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardTask
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def plan_global_extraction(
     for start in range(0, len(table), config.shard_size):
         stop = min(start + config.shard_size, len(table))
         rows = range(start, stop)
-        fingerprint = digest(content, start, [(ids[row], *_file_state(paths[row])) for row in rows])
+        fingerprint = digest(content, start, [(ids[row], *file_state(paths[row])) for row in rows])
         compute = partial(compute_shard, start, paths[start:stop], config, whitening)
         tasks.append(ShardTask(f"global-{start:08d}", fingerprint, compute))
     description = f"{config.pooling.kind} descriptors ({config.backbone.name})"
@@ -241,15 +241,6 @@ def to_input(pixels: NDArray[np.uint8], backbone: Backbone, device: torch.device
     mean = torch.tensor(backbone.mean, device=device) * 255
     std = torch.tensor(backbone.std, device=device) * 255
     return ((tensor.float() - mean) / std).permute(0, 3, 1, 2)
-
-
-def _file_state(path: str) -> tuple[int, int]:
-    """Return size and time of change of a file, (-1, -1) when it is missing."""
-    try:
-        status = Path(path).stat()
-    except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True)

@@ -64,14 +64,18 @@ class Reader:
         name: what the rows are, for messages.
         storage: `float32` or `float16`: number type to which values are rounded first.
         threads: most threads to use.
+        first_row: number of the first row, for messages.
     """
 
-    def __init__(self, matrix: NDArray[Any], name: str, storage: str, threads: int) -> None:
+    def __init__(
+        self, matrix: NDArray[Any], name: str, storage: str, threads: int, first_row: int = 0
+    ) -> None:
         check_matrix(matrix, name)
         self.matrix = matrix
         self.name = name
         self.storage = storage
         self.threads = threads
+        self.first_row = first_row
         self._as_is = (
             storage == "float32"
             and matrix.dtype == np.float32
@@ -104,7 +108,7 @@ class Reader:
         bad = np.flatnonzero(~np.isfinite(norms))
         if len(bad):
             raise LandmarkRetrievalError(
-                f"{self.name}: row {start + int(bad[0])} holds NaN or infinite values; "
+                f"{self.name}: row {self.first_row + start + int(bad[0])} holds NaN or infinite values; "
                 "extract its descriptor again or set it to zeros (no descriptor)"
             )
         rows = np.arange(start, stop, dtype=np.int32)
@@ -185,3 +189,27 @@ def content_digest(matrix: NDArray[Any]) -> str:
             whole.update(one)
     release(matrix)
     return whole.hexdigest()
+
+
+class PortableMatrix:
+    """A matrix that travels to other processes as the name of its file where it is memory-mapped.
+
+    Args:
+        matrix: array in memory or memory-mapped, or a slice of one.
+    """
+
+    def __init__(self, matrix: NDArray[Any]) -> None:
+        self.matrix = matrix
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        matrix = self.matrix
+        mapped = getattr(matrix, "_mmap", None)
+        if not isinstance(matrix, np.memmap) or mapped is None or not matrix.flags.c_contiguous:
+            return PortableMatrix, (np.asarray(matrix),)
+        file_start = matrix.offset - matrix.offset % mmap.ALLOCATIONGRANULARITY
+        inside = matrix.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
+        return _map_file, (str(matrix.filename), matrix.dtype.str, matrix.shape, file_start + inside)
+
+
+def _map_file(path: str, dtype: str, shape: tuple[int, ...], offset: int) -> PortableMatrix:
+    return PortableMatrix(np.memmap(path, np.dtype(dtype), "r", offset, shape))

@@ -20,7 +20,7 @@ CHUNK = 32
 """Similarities that are looked at together: almost always none of them is large enough."""
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@numba.extending.register_jitable(fastmath={"reassoc", "contract"})
 def inner_product(a, b):  # type: ignore[no-untyped-def]
     """Return the inner product of two float32 vectors, summed in double precision, as float32."""
     total = 0.0
@@ -225,3 +225,29 @@ def sort_heaps(best_scores, best_rows, start, stop):  # type: ignore[no-untyped-
             best_scores[i, size] = best_scores[i, 0]
             best_rows[i, size] = best_rows[i, 0]
             _sift(best_scores[i], best_rows[i], size, score, row)
+
+
+@compiled
+def score_candidates(  # type: ignore[no-untyped-def]
+    candidates, queries, block, rows, best_scores, best_rows, start, stop
+):
+    """Merge candidates that only are likely neighbours; as `select_from_candidates`, without its checks.
+
+    Args:
+        candidates: int32 `[b, c]` columns of the block, -1 for none.
+        queries: float32 `[b, d]`.
+        block: float32 `[w, d]`.
+        rows: int32 `[w]` row numbers of the block.
+        best_scores: float32 `[b, k]` heaps, changed in place.
+        best_rows: int32 `[b, k]` likewise.
+        start: first query.
+        stop: query after the last.
+    """
+    columns = np.empty(candidates.shape[1], np.int32)
+    for i in range(start, stop):
+        count = 0
+        for j in candidates[i]:
+            if j >= 0:
+                columns[count] = j
+                count += 1
+        _offer(queries[i], block, rows, columns, count, best_scores[i], best_rows[i])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import faiss
@@ -11,17 +10,14 @@ import torch
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.graph.compiled import thread_count
 from landmark_retrieval.knn.blocks import READ_BYTES
-from landmark_retrieval.knn.config import KnnConfig
-from landmark_retrieval.knn.engines import (
+from landmark_retrieval.knn.candidates import (
     FAISS_GPU_MAX_K,
-    BlasEngine,
-    Engine,
     FaissEngine,
     TorchEngine,
     candidate_count,
 )
-
-logger = logging.getLogger(__name__)
+from landmark_retrieval.knn.config import KnnConfig
+from landmark_retrieval.knn.engines import BlasEngine, Engine
 
 GIB = 2**30
 CPU_QUERIES, CPU_TILE = 1024, 8192

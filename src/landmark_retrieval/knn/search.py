@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.graph.compiled import run_chunks, thread_count
+from landmark_retrieval.knn.approximate import search_approximately
 from landmark_retrieval.knn.blocks import Reader, check_matrix
 from landmark_retrieval.knn.config import KnnConfig
 from landmark_retrieval.knn.engines import QUERIES_AT_A_TIME, Best
@@ -62,13 +63,23 @@ def search_checked(
     config: KnnConfig,
     excluded: NDArray[np.int64],
     label: str,
+    first_row: int = 0,
+    database_digest: str | None = None,
 ) -> Neighbors:
-    """Search as `search` does, inputs checked and warnings given already."""
-    if config.approximate is not None and len(database) > 0:
-        from landmark_retrieval.knn.approximate import search_approximately
+    """Search as `search` does, inputs checked and warnings given already.
 
-        return search_approximately(queries, database, config, excluded, label)
-    return search_exactly(queries, database, config, excluded, label)
+    Args:
+        queries: `[q, d]`.
+        database: `[n, d]`.
+        config: see there.
+        excluded: int64 `[q]`, -1 for none.
+        label: for the progress bar.
+        first_row: row number of the first query, for messages.
+        database_digest: content of the database, where an approximate index is to be kept for more queries.
+    """
+    if config.approximate is not None and len(database) > 0:
+        return search_approximately(queries, database, config, excluded, label, first_row, database_digest)
+    return search_exactly(queries, database, config, excluded, label, first_row)
 
 
 def search_exactly(
@@ -77,8 +88,9 @@ def search_exactly(
     config: KnnConfig,
     excluded: NDArray[np.int64],
     label: str,
+    first_row: int = 0,
 ) -> Neighbors:
-    """Search every row of the database; arguments as in `search`."""
+    """Search every row of the database; arguments as in `search_checked`."""
     threads = thread_count(config.threads)
     best = Best.empty(len(queries), config.k)
     if len(queries) and len(database):
@@ -95,7 +107,7 @@ def search_exactly(
             layout.queries,
             layout.database,
         )
-        query_reader = Reader(queries, "queries", config.storage, threads)
+        query_reader = Reader(queries, "queries", config.storage, threads, first_row)
         database_reader = Reader(database, "database", config.storage, threads)
         starts = range(0, len(database), layout.database)
         with tqdm(
