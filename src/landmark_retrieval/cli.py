@@ -95,21 +95,15 @@ def egt(
 
 
 @cli.command()
-@click.option(
-    "--csv", "path", default="data/08_reporting/ablation.csv", show_default=True, help="Table to show."
-)
 @plain_errors
-def ablation(path: str) -> None:
+def ablation() -> None:
     """Print the latest ablation table, and where to look next."""
     from pathlib import Path
 
-    import pandas as pd
-
-    from landmark_retrieval.evaluation.ablation import format_table
-
-    if not Path(path).exists():
-        raise LandmarkRetrievalError(f"{path}: no ablation table yet; make it with `kedro run`")
-    click.echo("\n" + format_table(pd.read_csv(path)) + "\n")
+    table = Path("data/08_reporting/ablation.txt")
+    if not table.exists():
+        raise LandmarkRetrievalError(f"{table}: no ablation table yet; make it with `kedro run`")
+    click.echo("\n" + table.read_text(encoding="utf-8"))
     click.echo("gallery of results:  data/08_reporting/gallery.html")
     click.echo("pipeline graph:      make viz")
     click.echo("compare experiments: make mlflow")

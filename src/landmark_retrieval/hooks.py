@@ -136,7 +136,7 @@ class TimingHooks:
         self._catalog.save(STAGE_SECONDS, {"nodes": self._seconds, "variants": variants})
 
 
-class ExperimentHooks(MlflowHook):  # type: ignore[misc]
+class ExperimentHooks(MlflowHook):
     """kedro-mlflow's hook, with validated parameter models logged flat (`verification.min_inliers`)."""
 
     @hook_impl

@@ -21,10 +21,11 @@ from landmark_retrieval.descriptors import (
     build_model,
     build_pooling,
     describe_images,
-    fit_region_whitening,
     gather_shards,
     learn_whitening,
     plan_global_extraction,
+    plan_region_whitening,
+    read_region_whitening,
     skipped_images,
     whitening_layer,
 )
@@ -209,13 +210,19 @@ def test_a_shard_of_unreadable_images_only(tmp_path):
     assert len(skipped_images(store)) == 2
 
 
-def test_region_whitening_flattens_what_varies_within_an_image(photos):
+def learned_region_whitening(folder, table, config):
+    store = ShardStore(str(folder))
+    store.run(plan_region_whitening(table, config))
+    return read_region_whitening(store)
+
+
+def test_region_whitening_flattens_what_varies_within_an_image(photos, tmp_path):
     config = tiny(
         pooling=RMAC,
         region_whitening=RegionWhiteningConfig(min_images=2, shrinkage=0.05),
     )
     table = as_table(photos, ["query", "query"] + ["index"] * 5)
-    whitening = fit_region_whitening(table, config)
+    whitening = learned_region_whitening(tmp_path, table, config)
     model = build_model(config, None)
     deviations, regions = [], []
     for item in iterate_batches(photos[2:], config.model_copy(update={"scales": (1.0,)})):
@@ -232,15 +239,28 @@ def test_region_whitening_flattens_what_varies_within_an_image(photos):
     np.testing.assert_allclose(white, np.eye(96), atol=0.02)
 
 
-def test_total_region_covariance_is_an_option_and_no_whitening_too(photos):
+def test_total_region_covariance_is_an_option_and_no_whitening_too(photos, tmp_path):
     table = as_table(photos)
-    total = fit_region_whitening(
-        table, tiny(region_whitening=RegionWhiteningConfig(covariance="total", dimensions=4))
-    )
+    few = tiny(region_whitening=RegionWhiteningConfig(covariance="total", dimensions=4))
+    total = learned_region_whitening(tmp_path, table, few)
     assert total.projection.shape == (96, 4)
-    assert fit_region_whitening(table, tiny(region_whitening=None)).is_none
+    assert learned_region_whitening(tmp_path, table, tiny(region_whitening=None)).is_none
     _, _, images = region_moments(["missing.jpg", photos[0]], tiny())
     assert images == 1
+
+
+def test_region_whitening_is_learned_once(photos, tmp_path):
+    config, table = tiny(region_whitening=RegionWhiteningConfig(dimensions=4)), as_table(photos)
+    (task,) = plan_region_whitening(table, config).tasks
+    first = learned_region_whitening(tmp_path, table, config)
+    (file,) = tmp_path.glob("region-whitening-*.npz")
+    written = file.stat().st_mtime_ns
+    np.testing.assert_array_equal(
+        learned_region_whitening(tmp_path, table, config).projection, first.projection
+    )
+    assert file.stat().st_mtime_ns == written
+    (other,) = plan_region_whitening(table.iloc[1:], config).tasks
+    assert other.fingerprint != task.fingerprint
 
 
 @pytest.mark.parametrize("pooling", [PoolingConfig(), RMAC])

@@ -10,6 +10,7 @@ from landmark_retrieval.data_sets.image_table import (
     landmark_of,
     prepare_image_table,
     relevant_index_rows,
+    split_counts,
 )
 from landmark_retrieval.data_sets.splits import draw_splits
 
@@ -24,4 +25,5 @@ __all__ = [
     "prepare_image_table",
     "read_image_folder",
     "relevant_index_rows",
+    "split_counts",
 ]

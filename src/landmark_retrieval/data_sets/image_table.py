@@ -39,9 +39,10 @@ _FORBIDDEN_IN_IDS = r'[\s,"]'
 
 
 class DataSetConfig(Configuration):
-    """How splits are drawn for photos that come without a column `split`.
+    """What the data set is called, and how splits are drawn for photos that come without a column `split`.
 
     Attributes:
+        name: of the data set in reports.
         seed: the draw; the same images and seed always give the same splits, whatever the order of files.
         query_fraction: share of every landmark's images that become queries, at least one image.
         train_fraction: share of every landmark's images that become labelled train images; they come at
@@ -51,6 +52,7 @@ class DataSetConfig(Configuration):
             query needs an index image to find.
     """
 
+    name: str = ""
     seed: int = 0
     query_fraction: float = Field(default=0.2, gt=0, lt=1)
     train_fraction: float = Field(default=0.2, ge=0, lt=1)
@@ -150,6 +152,11 @@ def prepare_image_table(raw: pd.DataFrame, config: DataSetConfig | None = None) 
     _log_summary(prepared)
     prepared.attrs.clear()
     return prepared
+
+
+def split_counts(table: pd.DataFrame) -> dict[str, int]:
+    """Return the number of images of each split of a prepared table, in the order of `SPLITS`."""
+    return {split: int((table["split"] == split).sum()) for split in SPLITS}
 
 
 def landmark_of(table: pd.DataFrame) -> NDArray[np.int64]:

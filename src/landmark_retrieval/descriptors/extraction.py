@@ -38,7 +38,7 @@ from landmark_retrieval.descriptors.whitening import (
 )
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import file_state
-from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardTask
+from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore, ShardTask
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def plan_global_extraction(
         table: image table with `image_id` and `path`.
         config: how images become descriptors.
         executor: where shards are computed; default: in this process, which is right for a GPU.
-        region_whitening: what `fit_region_whitening` returned.
+        region_whitening: what `read_region_whitening` returned.
     """
     whitening = region_whitening or Whitening.none()
     ids = table["image_id"].to_numpy(dtype=str)
@@ -151,14 +151,56 @@ def describe_batch(
     return torch.where(torch.isfinite(described).all(dim=1, keepdim=True), described, 0.0)
 
 
-def fit_region_whitening(table: pd.DataFrame, config: GlobalDescriptorConfig) -> Whitening:
-    """Learn the whitening layer from regions (R-MAC grid) of some images at scale 1.
+def plan_region_whitening(
+    table: pd.DataFrame, config: GlobalDescriptorConfig, executor: ExecutorConfig | None = None
+) -> ShardPlan:
+    """Plan the learning of the whitening layer, one shard, so that it is learned once.
+
+    Args:
+        table: image table; the rows are chosen by `whitening_rows`.
+        config: descriptor whose `region_whitening` says how.
+        executor: where it is learned; default: in this process.
+
+    Returns:
+        A plan whose shard holds the arrays of `Whitening`; `read_region_whitening` reads it.
+    """
+    from landmark_retrieval.data_sets import SplitRows
+
+    rows = np.zeros(0, np.int64)
+    if config.region_whitening is not None:
+        rows = whitening_rows(SplitRows.from_table(table), config.region_whitening)
+    paths = [str(path) for path in table["path"].iloc[rows]]
+    fingerprint = digest(
+        VERSION,
+        config.model_dump(
+            mode="json", include={"pooling", "max_side", "size_multiple", "precision", "region_whitening"}
+        ),
+        weights_identity(config.backbone),
+        [file_state(path) for path in paths],
+    )
+    task = ShardTask("region-whitening", fingerprint, partial(region_whitening_shard, paths, config))
+    return ShardPlan(f"whitening of regions ({config.backbone.name})", [task], executor or ExecutorConfig())
+
+
+def read_region_whitening(store: ShardStore) -> Whitening:
+    """Return what a plan of `plan_region_whitening` has learned."""
+    (shard,) = store
+    return Whitening(shard["mean"], shard["projection"])
+
+
+def region_whitening_shard(paths: Sequence[str], config: GlobalDescriptorConfig) -> dict[str, NDArray[Any]]:
+    """Return the arrays of the shard of `plan_region_whitening`."""
+    return vars(fit_region_whitening(paths, config))
+
+
+def fit_region_whitening(paths: Sequence[str], config: GlobalDescriptorConfig) -> Whitening:
+    """Learn the whitening layer from regions (R-MAC grid) of images at scale 1.
 
     Only moments are kept, never the regions. Regions of one image overlap and look alike, so the shrinkage
     counts images, not regions, as independent samples.
 
     Args:
-        table: image table; the rows are chosen by `whitening_rows`.
+        paths: image files.
         config: descriptor whose `region_whitening` says how.
 
     Returns:
@@ -166,10 +208,7 @@ def fit_region_whitening(table: pd.DataFrame, config: GlobalDescriptorConfig) ->
     """
     if config.region_whitening is None:
         return Whitening.none()
-    from landmark_retrieval.data_sets import SplitRows
-
-    rows = whitening_rows(SplitRows.from_table(table), config.region_whitening)
-    total, within, images = region_moments([str(path) for path in table["path"].iloc[rows]], config)
+    total, within, images = region_moments(paths, config)
     if config.region_whitening.covariance == "total":
         return whitening_from_moments(total, config.region_whitening, effective_count=images)
     return whitening_from_moments(total, config.region_whitening, within, effective_count=images)

@@ -81,6 +81,15 @@ class Descriptors:
                 f"descriptors: {len(self.ids)} ids but {self.matrix.shape[0]} rows; they must agree"
             )
 
+    def part(self, rows: slice) -> NDArray[np.floating[Any]]:
+        """Return consecutive rows; those of a memory map stay on disk.
+
+        Args:
+            rows: table rows, such as those of one split.
+        """
+        matrix = self.matrix
+        return matrix[rows] if isinstance(matrix, np.ndarray) else np.asarray(matrix)[rows]
+
 
 class BlendConfig(Configuration):
     """How global descriptors are joined into one.

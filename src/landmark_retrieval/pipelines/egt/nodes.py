@@ -18,7 +18,8 @@ from landmark_retrieval.graph import (
     explore_exploit_with_labels,
     symmetrize,
 )
-from landmark_retrieval.knn import KnnConfig, KnnGraph, search
+from landmark_retrieval.knn import KnnConfig, KnnGraph, gather, plan_knn
+from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore
 
 
 def symmetrize_graph(graph: KnnGraph) -> CsrGraph:
@@ -32,27 +33,31 @@ def traverse(graph: KnnGraph, index_graph: CsrGraph, config: EgtConfig) -> Trave
 
 
 def search_training_images(
-    descriptors: Descriptors, images: pd.DataFrame, bridge: LabelBridgeConfig, config: KnnConfig
-) -> KnnGraph:
-    """Find the training images nearest to every query and index image, as many as vote."""
+    descriptors: Descriptors,
+    images: pd.DataFrame,
+    bridge: LabelBridgeConfig,
+    config: KnnConfig,
+    executor: ExecutorConfig,
+) -> ShardPlan:
+    """Plan the search for the training images nearest to every query and index image, as many as vote."""
     rows = SplitRows.from_table(images)
-    train = descriptors.matrix[rows.train]
+    searching = descriptors.part(slice(rows.query.start, rows.index.stop))
+    train = descriptors.part(rows.train)
     # The votes are few, so a search among few training images is no reason for a warning about k.
     votes = max(1, min(max(bridge.query_votes, bridge.index_votes), len(train)))
     config = config.model_copy(update={"k": votes})
-    of_queries = search(descriptors.matrix[rows.query], train, config, label="training images of queries")
-    of_index = search(descriptors.matrix[rows.index], train, config, label="training images of index images")
-    return KnnGraph(of_queries.neighbors, of_queries.weights, of_index.neighbors, of_index.weights)
+    return plan_knn(searching, train, config, executor=executor, label="training images")
 
 
-def vote_labels(neighbors: KnnGraph, images: pd.DataFrame, config: LabelBridgeConfig) -> LabelBridge:
+def vote_labels(shards: ShardStore, images: pd.DataFrame, config: LabelBridgeConfig) -> LabelBridge:
     """Vote a label for every query and index image among its nearest training images."""
+    rows, found = SplitRows.from_table(images), gather(shards)
     return build_label_bridge(
-        neighbors.query_neighbors,
-        neighbors.query_weights,
-        neighbors.index_neighbors,
-        neighbors.index_weights,
-        landmark_of(images)[SplitRows.from_table(images).train],
+        found.neighbors[rows.query],
+        found.weights[rows.query],
+        found.neighbors[rows.index],
+        found.weights[rows.index],
+        landmark_of(images)[rows.train],
         config,
     )
 
@@ -75,8 +80,8 @@ def traverse_with_labels(
         bridge,
         config,
         bridge_config,
-        descriptors.matrix[rows.query],
-        descriptors.matrix[rows.index],
+        descriptors.part(rows.query),
+        descriptors.part(rows.index),
     )
 
 

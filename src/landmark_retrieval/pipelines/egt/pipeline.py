@@ -30,14 +30,20 @@ def create_pipeline(**_: object) -> Pipeline:
         [
             Node(
                 nodes.search_training_images,
-                inputs=["blend_qe_sv.descriptors", "image_table", "params:label_bridge", "params:knn"],
-                outputs="train_neighbors",
+                inputs=[
+                    "blend_qe_sv.descriptors",
+                    "image_table",
+                    "params:label_bridge",
+                    "params:knn",
+                    "params:executor",
+                ],
+                outputs="train_neighbor_shards",
                 name="search_training_images",
                 namespace="blend_qe_sv_semisup_egt",
             ),
             Node(
                 nodes.vote_labels,
-                inputs=["train_neighbors", "image_table", "params:label_bridge"],
+                inputs=["train_neighbor_shards", "image_table", "params:label_bridge"],
                 outputs="label_bridge",
                 name="vote_labels",
                 namespace="blend_qe_sv_semisup_egt",

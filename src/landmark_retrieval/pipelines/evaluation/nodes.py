@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
@@ -13,13 +12,28 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from landmark_retrieval import evaluation, reporting
-from landmark_retrieval.data_sets import SplitRows, relevant_index_rows
-from landmark_retrieval.evaluation import VARIANTS, Ranking, ablation_table, evaluate_variant
-from landmark_retrieval.evaluation.gld import average_precision, relevance
-from landmark_retrieval.graph import Traversal, trusted_path
-from landmark_retrieval.graph.kernel import LABEL_EDGE
-from landmark_retrieval.reporting import GalleryConfig, VariantRun, render_gallery
-from landmark_retrieval.reporting.gallery import QueryPage, Step, VariantResults, choose_queries, thumbnails
+from landmark_retrieval.data_sets import DataSetConfig, SplitRows, relevant_index_rows, split_counts
+from landmark_retrieval.evaluation import (
+    VARIANTS,
+    Ranking,
+    ablation_table,
+    average_precision,
+    evaluate_variant,
+    format_table,
+    intervals_table,
+)
+from landmark_retrieval.graph import LabelBridge, Traversal
+from landmark_retrieval.reporting import (
+    Findings,
+    GalleryConfig,
+    VariantRun,
+    change_counts,
+    precisions,
+    query_pages,
+    render_gallery,
+    shown_images,
+    thumbnails,
+)
 
 
 def evaluate(ranking: Ranking, images: pd.DataFrame) -> dict[str, float]:
@@ -36,6 +50,13 @@ def make_submission(ranking: Ranking, images: pd.DataFrame) -> pd.DataFrame:
 def make_ablation_table(stage_seconds: dict[str, Any], *metrics: dict[str, float]) -> pd.DataFrame:
     """Put the metrics of all variants side by side."""
     return ablation_table(dict(zip(VARIANTS, metrics, strict=True)), stage_seconds["variants"])
+
+
+def write_ablation(
+    ablation: pd.DataFrame, images: pd.DataFrame, skipped: pd.DataFrame, data_set: DataSetConfig
+) -> str:
+    """Write the table as text, for terminals."""
+    return format_table(ablation, data_set.name, split_counts(images), len(skipped)) + "\n"
 
 
 def plot_ablation(ablation: pd.DataFrame) -> Figure:
@@ -83,65 +104,35 @@ def make_gallery(
     images: pd.DataFrame,
     skipped: pd.DataFrame,
     ablation: pd.DataFrame,
+    pairs: pd.DataFrame,
+    bridge: LabelBridge,
     plain: Traversal,
     bridged: Traversal,
+    data_set: DataSetConfig,
     config: GalleryConfig,
-    blend: Ranking,
-    blend_qe_sv: Ranking,
-    blend_qe_sv_egt: Ranking,
-    blend_qe_sv_semisup_egt: Ranking,
+    *rankings: Ranking,
 ) -> str:
     """Show what the variants found for the queries on which they differ most, and why."""
-    rankings = (blend, blend_qe_sv, blend_qe_sv_egt, blend_qe_sv_semisup_egt)
-    rows, relevant = SplitRows.from_table(images), relevant_index_rows(images)
-    first = rows.index.start
-    precisions = np.stack([average_precision(ranking.rows, relevant) for ranking in rankings])
-    hits = [relevance(ranking.rows, relevant) for ranking in rankings]
-    pages = []
-    for query in choose_queries(precisions, config.queries):
-        shown = []
-        for number, variant in enumerate(VARIANTS):
-            results = rankings[number].rows[query, : config.results]
-            correct = hits[number][query, : config.results]
-            found = results >= 0
-            shown.append(
-                VariantResults(
-                    variant,
-                    float(precisions[number, query]),
-                    [int(row) + first for row in results[found]],
-                    [bool(hit) for hit in correct[found]],
-                )
-            )
-        paths = _longest_paths(
-            bridged if rows.train.stop > rows.train.start else plain, int(query), config, first
-        )
-        pages.append(QueryPage(int(query), shown, paths))
-    used = {page.row for page in pages}
-    used |= {row for page in pages for variant in page.variants for row in variant.rows}
-    used |= {step.row for page in pages for path in page.paths for step in path}
-    pictures = thumbnails({row: str(images["path"].iloc[row]) for row in sorted(used)}, config.thumbnail_side)
-    counts = images["split"].value_counts()
+    findings = Findings(
+        rankings={name: ranking.rows for name, ranking in zip(VARIANTS, rankings, strict=True)},
+        traversals={"blend_qe_sv_egt": plain, "blend_qe_sv_semisup_egt": bridged},
+        pairs=pairs,
+        label_bridge=bridge,
+    )
+    pages = query_pages(findings, images, config)
+    scores = precisions(findings, images)
     return render_gallery(
         pages,
-        pictures,
+        thumbnails(shown_images(pages, images), config.thumbnail_side),
         images["image_id"].to_list(),
         ablation,
         skipped,
-        {split: int(counts.get(split, 0)) for split in ("query", "index", "train")},
+        split_counts(images),
+        data_set=data_set.name,
+        intervals=intervals_table(dict(zip(VARIANTS, scores, strict=True))),
+        changes=change_counts(scores),
+        max_mib=config.max_mib,
     )
-
-
-def _longest_paths(
-    traversal: Traversal, query: int, config: GalleryConfig, first_index_row: int
-) -> list[list[Step]]:
-    """Return the longest trusted paths among the shown results, long ones first."""
-    found = int((traversal.ranking[query, : config.results] >= 0).sum())
-    paths = [trusted_path(traversal, query, position) for position in range(found)]
-    paths.sort(key=len, reverse=True)
-    return [
-        [Step(step.target + first_index_row, step.kind == LABEL_EDGE, step.weight) for step in path]
-        for path in paths[: config.paths]
-    ]
 
 
 def _query_usage(images: pd.DataFrame) -> NDArray[Any] | None:

@@ -13,10 +13,11 @@ from landmark_retrieval.descriptors import (
     Whitening,
     blend,
     check_ids,
-    fit_region_whitening,
     gather_shards,
     learn_whitening,
     plan_global_extraction,
+    plan_region_whitening,
+    read_region_whitening,
     skipped_images,
     whiten_rows,
 )
@@ -35,19 +36,21 @@ def prepare_images(photos: pd.DataFrame, config: DataSetConfig) -> pd.DataFrame:
     return prepare_image_table(photos, config)
 
 
-def fit_whitening_layer(images: pd.DataFrame, config: GlobalDescriptorConfig) -> Whitening:
-    """Learn the whitening layer that follows the pooling of regions."""
-    return fit_region_whitening(images, config)
+def fit_whitening_layer(
+    images: pd.DataFrame, config: GlobalDescriptorConfig, executor: ExecutorConfig
+) -> ShardPlan:
+    """Plan the learning of the whitening layer that follows the pooling of regions."""
+    return plan_region_whitening(images, config, executor)
 
 
 def extract_descriptors(
     images: pd.DataFrame,
-    region_whitening: Whitening,
+    region_whitening: ShardStore,
     config: GlobalDescriptorConfig,
     executor: ExecutorConfig,
 ) -> ShardPlan:
     """Plan the description of every image at several scales."""
-    return plan_global_extraction(images, config, executor, region_whitening)
+    return plan_global_extraction(images, config, executor, read_region_whitening(region_whitening))
 
 
 def fit_descriptor_whitening(

@@ -64,7 +64,7 @@ def create_descriptor_pipeline(name: str) -> Pipeline:
         [
             Node(
                 nodes.fit_whitening_layer,
-                inputs=["image_table", "params:descriptor"],
+                inputs=["image_table", "params:descriptor", "params:executor"],
                 outputs="region_whitening",
                 name="fit_region_whitening",
             ),

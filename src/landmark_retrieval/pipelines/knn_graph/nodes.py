@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import pandas as pd
 
-from landmark_retrieval.data_sets.image_table import SplitRows
+from landmark_retrieval.data_sets import SplitRows
 from landmark_retrieval.descriptors import Descriptors, check_ids
 from landmark_retrieval.evaluation.ranking import Ranking, RankingConfig, cut
-from landmark_retrieval.knn import KnnConfig, KnnGraph, build_knn_graph
+from landmark_retrieval.knn import KnnConfig, KnnGraph, gather_graph, plan_knn_graph
+from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore
 
 
-def build_graph(descriptors: Descriptors, images: pd.DataFrame, config: KnnConfig) -> KnnGraph:
-    """Search every query and every index image in the index."""
+def search_neighbors(
+    descriptors: Descriptors, images: pd.DataFrame, config: KnnConfig, executor: ExecutorConfig
+) -> ShardPlan:
+    """Plan the search of every query and every index image in the index."""
     check_ids(descriptors, images)
     rows = SplitRows.from_table(images)
-    return build_knn_graph(descriptors.matrix[rows.query], descriptors.matrix[rows.index], config)
+    return plan_knn_graph(descriptors.part(rows.query), descriptors.part(rows.index), config, executor)
+
+
+def join_neighbors(shards: ShardStore) -> KnnGraph:
+    """Join the finished blocks of the search."""
+    return gather_graph(shards)
 
 
 def rank_neighbors(graph: KnnGraph, config: RankingConfig) -> Ranking:
-    """Return the nearest neighbours of the queries as their ranking."""
+    """Return the neighbours of the queries as their ranking."""
     return cut(graph.query_neighbors, config.length)

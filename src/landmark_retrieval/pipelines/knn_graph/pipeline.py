@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from kedro.pipeline import Node, Pipeline
 
+from landmark_retrieval.knn import KnnGraph
 from landmark_retrieval.pipelines.knn_graph import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
     """Return the knn_graph pipeline."""
-    return create_search_pipeline("blend")
+    return create_search_pipeline("blend", nodes.join_neighbors)
 
 
-def create_search_pipeline(variant: str) -> Pipeline:
+def create_search_pipeline(
+    variant: str, join: Callable[..., KnnGraph], join_inputs: Sequence[str] = ()
+) -> Pipeline:
     """Return the search stage of a variant: its descriptors become its graph and its ranking.
 
     Args:
         variant: namespace of the variant.
+        join: node function that makes the graph of the finished blocks of the search.
+        join_inputs: what it takes after the blocks.
     """
     return Pipeline(
         [
             Node(
-                nodes.build_graph,
-                inputs=["descriptors", "image_table", "params:knn"],
-                outputs="knn_graph",
+                nodes.search_neighbors,
+                inputs=[f"{variant}.descriptors", "image_table", "params:knn", "params:executor"],
+                outputs=f"{variant}.neighbor_shards",
                 name="search_neighbors",
+                namespace=variant,
+            ),
+            Node(
+                join,
+                inputs=[f"{variant}.neighbor_shards", *join_inputs],
+                outputs=f"{variant}.knn_graph",
+                name=join.__name__,
+                namespace=variant,
             ),
             Node(
                 nodes.rank_neighbors,
-                inputs=["knn_graph", "params:ranking"],
-                outputs="ranking",
+                inputs=[f"{variant}.knn_graph", "params:ranking"],
+                outputs=f"{variant}.ranking",
                 name="rank_neighbors",
+                namespace=variant,
             ),
-        ],
-        namespace=variant,
-        inputs={"image_table"},
-        parameters={"params:knn", "params:ranking"},
+        ]
     )

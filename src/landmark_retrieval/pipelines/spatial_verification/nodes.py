@@ -8,7 +8,7 @@ import pandas as pd
 from landmark_retrieval.data_sets import SplitRows
 from landmark_retrieval.descriptors import Descriptors
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.knn import KnnGraph
+from landmark_retrieval.knn import KnnGraph, gather_graph
 from landmark_retrieval.local_features import LocalFeatureStore
 from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore
 from landmark_retrieval.verification import (
@@ -18,7 +18,9 @@ from landmark_retrieval.verification import (
     collect_pairs,
     expand_queries_and_index,
     floor_of,
+    neighbor_inliers,
     plan_verification,
+    rerank,
 )
 
 
@@ -59,8 +61,8 @@ def expand_descriptors(
     """Average every descriptor with those of its most reliable verified neighbours; train rows stay."""
     rows = SplitRows.from_table(images)
     queries, index = expand_queries_and_index(
-        descriptors.matrix[rows.query],
-        descriptors.matrix[rows.index],
+        descriptors.part(rows.query),
+        descriptors.part(rows.index),
         graph.query_neighbors,
         graph.query_weights,
         graph.index_neighbors,
@@ -70,4 +72,20 @@ def expand_descriptors(
         verification.candidates,
         floor_of(shards),
     )
-    return Descriptors(descriptors.ids, np.concatenate([queries, index, descriptors.matrix[rows.train]]))
+    return Descriptors(descriptors.ids, np.concatenate([queries, index, descriptors.part(rows.train)]))
+
+
+def rerank_verified(
+    neighbor_shards: ShardStore, pairs: pd.DataFrame, shards: ShardStore, config: VerificationConfig
+) -> KnnGraph:
+    """Join the finished blocks of the search and re-rank verified neighbours on both sides of the graph.
+
+    A list keeps its falling similarities; who stands at each of them changes.
+    """
+    graph, floor = gather_graph(neighbor_shards), floor_of(shards)
+    queries = len(graph.query_neighbors)
+    of_queries, of_index = (
+        rerank(neighbors, neighbor_inliers(neighbors, first_row, queries, pairs, config.candidates), floor)
+        for neighbors, first_row in ((graph.query_neighbors, 0), (graph.index_neighbors, queries))
+    )
+    return KnnGraph(of_queries, graph.query_weights, of_index, graph.index_weights)

@@ -1,4 +1,4 @@
-"""Top neighbours -> RANSAC on local features -> expanded descriptors -> their graph and ranking (QE-SV)."""
+"""Top neighbours -> RANSAC on local features -> expanded descriptors -> their graph, re-ranked (QE-SV)."""
 
 from __future__ import annotations
 
@@ -51,4 +51,8 @@ def create_pipeline(**_: object) -> Pipeline:
                 namespace=VARIANT,
             ),
         ]
-    ) + create_search_pipeline(VARIANT)
+    ) + create_search_pipeline(
+        VARIANT,
+        nodes.rerank_verified,
+        ["verified_pairs", "verification_shards", "params:verification"],
+    )
