@@ -11,6 +11,8 @@ STAMP := $(VENV)/.installed
 export KEDRO_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export PYTHONWARNINGS ?= ignore
+# kedro-viz and mlflow start programs of their own, found by name.
+export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: help install demo test lint format viz mlflow lock bench clean
 

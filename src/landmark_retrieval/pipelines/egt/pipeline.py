@@ -16,6 +16,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 inputs="blend_qe_sv.knn_graph",
                 outputs="index_graph",
                 name="symmetrize_index_graph",
+                namespace="blend_qe_sv_egt",
             ),
             Node(
                 nodes.traverse,

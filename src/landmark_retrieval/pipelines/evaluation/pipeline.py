@@ -7,6 +7,8 @@ from kedro.pipeline import Node, Pipeline
 from landmark_retrieval.evaluation.ablation import VARIANTS
 from landmark_retrieval.pipelines.evaluation import nodes
 
+NAMESPACE = "evaluation"
+
 
 def create_pipeline(**_: object) -> Pipeline:
     """Return the evaluation pipeline."""
@@ -19,19 +21,28 @@ def create_pipeline(**_: object) -> Pipeline:
                 inputs=["stage_seconds", *metrics],
                 outputs="ablation",
                 name="make_ablation_table",
+                namespace=NAMESPACE,
             ),
             Node(
                 nodes.write_ablation,
                 inputs=["ablation", "image_table", "skipped_images", "params:data_set"],
                 outputs="ablation_text",
                 name="write_ablation",
+                namespace=NAMESPACE,
             ),
-            Node(nodes.plot_ablation, inputs="ablation", outputs="ablation_figure", name="plot_ablation"),
+            Node(
+                nodes.plot_ablation,
+                inputs="ablation",
+                outputs="ablation_figure",
+                name="plot_ablation",
+                namespace=NAMESPACE,
+            ),
             Node(
                 nodes.plot_ablation_interactive,
                 inputs="ablation",
                 outputs="ablation_plotly",
                 name="plot_ablation_interactive",
+                namespace=NAMESPACE,
             ),
             Node(
                 nodes.make_gallery,
@@ -49,6 +60,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 ],
                 outputs="gallery",
                 name="make_gallery",
+                namespace=NAMESPACE,
             ),
         ]
     )
@@ -59,30 +71,38 @@ def create_scoring_pipeline(variant: str) -> Pipeline:
     """Return what is reported of one variant: its metrics, its submission, its MLflow run.
 
     Args:
-        variant: namespace of the variant.
+        variant: name of the variant.
     """
+    namespace = f"{NAMESPACE}.{variant}"
     return Pipeline(
         [
             Node(
                 nodes.evaluate,
-                inputs=["ranking", "image_table"],
-                outputs="metrics",
+                inputs=[f"{variant}.ranking", "image_table"],
+                outputs=f"{variant}.metrics",
                 name="evaluate",
+                namespace=namespace,
             ),
             Node(
                 nodes.make_submission,
-                inputs=["ranking", "image_table"],
-                outputs="submission",
+                inputs=[f"{variant}.ranking", "image_table"],
+                outputs=f"{variant}.submission",
                 name="make_submission",
+                namespace=namespace,
             ),
             Node(
                 nodes.describe_run(variant),
-                inputs=["ranking", "image_table", "metrics", "submission", "stage_seconds", "parameters"],
-                outputs="mlflow_run",
+                inputs=[
+                    f"{variant}.ranking",
+                    "image_table",
+                    f"{variant}.metrics",
+                    f"{variant}.submission",
+                    "stage_seconds",
+                    "parameters",
+                ],
+                outputs=f"{variant}.mlflow_run",
                 name="log_mlflow_run",
+                namespace=namespace,
             ),
-        ],
-        namespace=variant,
-        inputs={"image_table", "stage_seconds"},
-        parameters={"parameters"},
+        ]
     )
