@@ -1,5 +1,6 @@
 """Local features: keypoints and descriptors of DELF, ALIKED, DISK, XFeat or RootSIFT behind one interface."""
 
+from landmark_retrieval.local_features.attention import AttentionHead, load_attention, save_attention
 from landmark_retrieval.local_features.base import LocalFeatureExtractor, LocalFeatures
 from landmark_retrieval.local_features.config import LocalFeaturesConfig
 from landmark_retrieval.local_features.extraction import (
@@ -11,6 +12,7 @@ from landmark_retrieval.local_features.pca import LocalPca, fit_local_pca
 from landmark_retrieval.local_features.store import LocalFeatureStore
 
 __all__ = [
+    "AttentionHead",
     "LocalFeatureExtractor",
     "LocalFeatureStore",
     "LocalFeatures",
@@ -19,5 +21,7 @@ __all__ = [
     "build_extractor",
     "extract_features",
     "fit_local_pca",
+    "load_attention",
     "plan_local_extraction",
+    "save_attention",
 ]

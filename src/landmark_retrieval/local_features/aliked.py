@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -34,13 +33,8 @@ class Aliked(LocalFeatureExtractor):
         )
         self.dimensions = int(ALIKED.cfgs[config.model][4])
 
-    def extract(self, image: Image.Image, max_keypoints: int) -> LocalFeatures:
-        """See `LocalFeatureExtractor.extract`; descriptors are 128-d (t16: 64-d)."""
-        pixels = to_tensor(image, self.device)
-        if np.ptp(np.asarray(image)) == 0:  # nothing to detect, and the detector's statistics divide by zero
-            return LocalFeatures.empty(self.dimensions, image.size)
+    def detect(self, image: Image.Image, max_keypoints: int) -> LocalFeatures:
+        """See `LocalFeatureExtractor.detect`; descriptors are 128-d (t16: 64-d)."""
         with torch.inference_mode():
-            out = self.model({"image": pixels})
-        return from_tensors(
-            out["keypoints"][0], out["descriptors"][0], out["keypoint_scores"][0], image.size
-        ).strongest(max_keypoints)
+            out = self.model({"image": to_tensor(image, self.device)})
+        return from_tensors(out["keypoints"][0], out["descriptors"][0], out["keypoint_scores"][0], image.size)

@@ -56,6 +56,21 @@ class LocalFeatureExtractor(ABC):
     dimensions: int
     """Length of a descriptor."""
 
-    @abstractmethod
     def extract(self, image: Image.Image, max_keypoints: int) -> LocalFeatures:
-        """Return at most `max_keypoints` features, keypoints in pixels of `image`, strongest first."""
+        """Return the strongest features of an image, none where all its pixels are equal.
+
+        Args:
+            image: RGB, at least 32 pixels a side.
+            max_keypoints: most features returned.
+
+        Returns:
+            At most `max_keypoints` features, keypoints in pixels of `image`, by falling score.
+        """
+        pixels = np.asarray(image.convert("RGB"))
+        if (pixels == pixels[0, 0]).all():
+            return LocalFeatures.empty(self.dimensions, image.size)  # networks see corners at the border
+        return self.detect(image, max_keypoints).strongest(max_keypoints)
+
+    @abstractmethod
+    def detect(self, image: Image.Image, max_keypoints: int) -> LocalFeatures:
+        """Return features of an image that is not blank, in any order; more than asked for are cut off."""

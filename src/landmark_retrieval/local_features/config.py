@@ -72,15 +72,20 @@ class DelfConfig(Configuration):
     Attributes:
         name: of the extractor.
         backbone: network and weights; its stage should have a stride of 16 pixels.
+        attention: weights file of a trained attention head (see `attention.save_attention`), for exactly this
+            backbone and stage; None scores features by their norm.
         scales: factors of the resized image at which features are taken (the paper: seven, by √2).
-        dimensions: of the descriptors after PCA.
+        dimensions: of the descriptors after PCA, at most the channels of the stage (the paper: 40).
         pca_images: images on which the PCA is learned, evenly taken from the training split.
         nms_radius: in cells of the feature map; of neighbours the one with the highest score stays.
     """
 
     name: Literal["delf"] = "delf"
     backbone: BackboneConfig = BackboneConfig(name="tf_efficientnet_lite2", stage=-2)
-    scales: tuple[float, ...] = (0.25, 0.3536, 0.5, 0.7072, 1.0, 1.4142, 2.0)
+    attention: str | None = None
+    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(0.25, 0.3536, 0.5, 0.7072, 1.0, 1.4142, 2.0), min_length=1
+    )
     dimensions: int = Field(default=128, ge=2)
     pca_images: int = Field(default=500, ge=1)
     nms_radius: int = Field(default=1, ge=0)

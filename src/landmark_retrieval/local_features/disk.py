@@ -24,10 +24,8 @@ class Disk(LocalFeatureExtractor):
         self.device = choose_device()
         self.model = DISK(nms_window_size=config.nms_window).eval().to(self.device)
 
-    def extract(self, image: Image.Image, max_keypoints: int) -> LocalFeatures:
-        """See `LocalFeatureExtractor.extract`; descriptors are 128-d."""
+    def detect(self, image: Image.Image, max_keypoints: int) -> LocalFeatures:
+        """See `LocalFeatureExtractor.detect`; descriptors are 128-d."""
         with torch.inference_mode():
             out = self.model({"image": to_tensor(image, self.device)})
-        return from_tensors(
-            out["keypoints"][0], out["descriptors"][0], out["keypoint_scores"][0], image.size
-        ).strongest(max_keypoints)
+        return from_tensors(out["keypoints"][0], out["descriptors"][0], out["keypoint_scores"][0], image.size)

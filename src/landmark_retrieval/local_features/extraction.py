@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from landmark_retrieval.configuration import digest
+from landmark_retrieval.descriptors.backbones import weights_identity
 from landmark_retrieval.images import UnreadableImageError, file_state, load_image, resize_long_side
 from landmark_retrieval.local_features.base import LocalFeatureExtractor, LocalFeatures
 from landmark_retrieval.local_features.config import (
@@ -30,13 +31,30 @@ from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardTask
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same parameters would give other features, so that stored shards are made anew."""
 
 
-@lru_cache(maxsize=1)
 def build_extractor(config: ExtractorConfig) -> LocalFeatureExtractor:
-    """Return the extractor that a configuration describes; once per process and configuration."""
+    """Return the extractor that a configuration describes; once per process and state of its files.
+
+    Raises:
+        LandmarkRetrievalError: weights cannot be had, or do not fit.
+    """
+    return _build_extractor(config, digest(extractor_identity(config)))
+
+
+def extractor_identity(config: ExtractorConfig) -> dict[str, Any]:
+    """Return what features depend on, for fingerprints: for weights files also size and time of change."""
+    identity = config.model_dump(mode="json")
+    if isinstance(config, DelfConfig):
+        identity["backbone"] = weights_identity(config.backbone)
+        identity["attention"] = config.attention and [config.attention, *file_state(config.attention)]
+    return identity
+
+
+@lru_cache(maxsize=1)
+def _build_extractor(config: ExtractorConfig, identity: str) -> LocalFeatureExtractor:
     # Each extractor brings its own large dependencies, so only the one that is asked for is imported.
     if isinstance(config, AlikedConfig):
         from landmark_retrieval.local_features.aliked import Aliked
@@ -108,7 +126,9 @@ def plan_local_extraction(
     pca = pca or LocalPca.none()
     content = digest(
         VERSION,
-        config.model_dump(mode="json", include={"extractor", "max_side", "max_keypoints"}),
+        extractor_identity(config.extractor),
+        config.max_side,
+        config.max_keypoints,
         hashlib.sha256(pca.mean.tobytes() + pca.projection.tobytes()).hexdigest(),
     )
     tasks = []

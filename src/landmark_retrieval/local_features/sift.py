@@ -23,22 +23,26 @@ class Sift(LocalFeatureExtractor):
     def __init__(self, config: SiftConfig) -> None:
         self.config = config
 
-    def extract(self, image: Image.Image, max_keypoints: int) -> LocalFeatures:
-        """See `LocalFeatureExtractor.extract`; descriptors are 128-d."""
+    def detect(self, image: Image.Image, max_keypoints: int) -> LocalFeatures:
+        """See `LocalFeatureExtractor.detect`; descriptors are 128-d."""
         grey = np.asarray(image.convert("L"))
         if self.config.clahe:
             grey = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(grey)
-        detector = cv2.SIFT_create(nfeatures=max_keypoints, contrastThreshold=self.config.contrast_threshold)
+        detector = cv2.SIFT.create(
+            nfeatures=max_keypoints,
+            contrastThreshold=self.config.contrast_threshold,
+            enable_precise_upscale=True,  # otherwise keypoints lie a quarter of a pixel off
+        )
         points, descriptors = detector.detectAndCompute(grey, None)
         if descriptors is None:
             return LocalFeatures.empty(self.dimensions, image.size)
         return LocalFeatures(
             np.array([point.pt for point in points], np.float32),
-            root_sift(descriptors),
+            root_sift(np.asarray(descriptors, np.float32)),
             np.array([point.response for point in points], np.float32),
             np.array([point.size for point in points], np.float32),
             image.size,
-        ).strongest(max_keypoints)
+        )
 
 
 def root_sift(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
