@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -18,8 +16,8 @@ from landmark_retrieval.graph.compiled import frozen, run_chunks, thread_count
 from landmark_retrieval.knn.blocks import Reader, release
 from landmark_retrieval.knn.candidates import candidate_count
 from landmark_retrieval.knn.config import ApproximateConfig, KnnConfig
-from landmark_retrieval.knn.engines import QUERIES_AT_A_TIME, Best
-from landmark_retrieval.knn.kernel import score_candidates, sort_heaps
+from landmark_retrieval.knn.engines import QUERIES_AT_A_TIME, Best, library_threads
+from landmark_retrieval.knn.kernel import score_candidates
 from landmark_retrieval.knn.neighbors import Neighbors
 
 BLOCK_BYTES = 64 << 20
@@ -45,14 +43,14 @@ class ApproximateIndex:
         _check_memory(database, options, config.memory_gib)
         reader = Reader(database, "database", config.storage, self.threads)
         rows = max(1, BLOCK_BYTES // (4 * database.shape[1]))
-        with _faiss_threads(self.threads):
+        with library_threads(self.threads):
             self.index = (
                 _train_lists(database, options, config.storage, self.threads)
                 if options.method == "ivf"
                 else _empty_graph(database.shape[1], options)
             )
         # Vertices that enter a graph at the same time find each other or not by chance.
-        with _faiss_threads(self.threads if options.method == "ivf" else 1):
+        with library_threads(self.threads if options.method == "ivf" else 1):
             for start in tqdm(
                 range(0, len(database), rows), desc="approximate index", unit="block", delay=PROGRESS_DELAY
             ):
@@ -62,7 +60,7 @@ class ApproximateIndex:
 
     def candidates(self, queries: NDArray[np.float32], count: int) -> NDArray[np.int64]:
         """Return int64 `[b, count]` likely neighbours, -1 padded."""
-        with _faiss_threads(self.threads):
+        with library_threads(self.threads):
             rows: NDArray[np.int64] = self.index.search(np.ascontiguousarray(queries), count)[1]
         return rows
 
@@ -133,14 +131,7 @@ def search_approximately(
                     best.part(start + part.start, start + part.stop),
                 )  # fmt: skip
             progress.update(len(block))
-    run_chunks(
-        len(queries),
-        QUERIES_AT_A_TIME,
-        threads,
-        lambda: None,
-        lambda _, first, last: sort_heaps(best.scores, best.rows, first, last),
-    )
-    return Neighbors(best.rows, best.scores)
+    return best.sorted(threads)
 
 
 def _score(
@@ -225,13 +216,3 @@ def _empty_graph(dimensions: int, options: ApproximateConfig) -> Any:
     graph.hnsw.efSearch = options.search_candidates
     graph.is_trained = True
     return faiss.IndexIDMap(graph)
-
-
-@contextlib.contextmanager
-def _faiss_threads(threads: int) -> Iterator[None]:
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(threads)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)

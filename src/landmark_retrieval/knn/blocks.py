@@ -19,6 +19,9 @@ from landmark_retrieval.knn.kernel import row_norms
 READ_BYTES = 2 << 20
 """Bytes that are read and converted at a time."""
 
+LARGEST_NORM = 1e18
+"""Longer descriptors are refused: their inner products may exceed what float32 can hold."""
+
 NORM_ROWS = 512
 """Rows whose norms a thread computes at a time."""
 
@@ -105,11 +108,11 @@ class Reader:
             lambda: None,
             lambda _, first, last: row_norms(readable, norms, first, last),
         )
-        bad = np.flatnonzero(~np.isfinite(norms))
+        bad = np.flatnonzero(~(norms < LARGEST_NORM))
         if len(bad):
             raise LandmarkRetrievalError(
-                f"{self.name}: row {self.first_row + start + int(bad[0])} holds NaN or infinite values; "
-                "extract its descriptor again or set it to zeros (no descriptor)"
+                f"{self.name}: row {self.first_row + start + int(bad[0])} holds NaN, infinite or huge "
+                "numbers; extract its descriptor again or set it to zeros (no descriptor)"
             )
         rows = np.arange(start, stop, dtype=np.int32)
         empty = norms == 0

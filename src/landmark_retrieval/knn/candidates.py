@@ -17,6 +17,7 @@ from landmark_retrieval.knn.engines import (
     QUERIES_AT_A_TIME,
     Best,
     BlasEngine,
+    as_tensor,
     error_bound,
     full_precision,
 )
@@ -134,8 +135,17 @@ class TorchEngine(CandidateEngine):
         """Take the block of the database that the next calls of `update` compare with."""
         super().load(database)
         self._matrices: list[torch.Tensor] = []  # the old ones go before the new ones come
-        matrix = torch.from_numpy(database.matrix).to(self._dtype)
-        self._matrices = [matrix.to(device) for device in self._devices]
+        self._matrices = [self._on_device(as_tensor(database.matrix), device) for device in self._devices]
+
+    def _on_device(self, matrix: torch.Tensor, device: torch.device) -> torch.Tensor:
+        if self._dtype == matrix.dtype:
+            return matrix.to(device)
+        # Tile by tile, so that there never is a second copy of the block in memory.
+        target = torch.empty(matrix.shape, dtype=self._dtype, device=device)
+        for start in range(0, len(matrix), self._tile):
+            part = matrix[start : start + self._tile]
+            target[start : start + self._tile] = part.to(device).to(self._dtype)
+        return target
 
     def candidates(
         self, queries: NDArray[np.float32], count: int
@@ -150,7 +160,7 @@ class TorchEngine(CandidateEngine):
         self, matrix: torch.Tensor, queries: NDArray[np.float32], count: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         with torch.inference_mode():
-            part = torch.from_numpy(queries).to(self._dtype).to(matrix.device)
+            part = as_tensor(queries).to(self._dtype).to(matrix.device)
             values = torch.empty((len(part), 0), dtype=torch.float32, device=matrix.device)
             columns = torch.empty((len(part), 0), dtype=torch.int64, device=matrix.device)
             for start in range(0, len(matrix), self._tile):

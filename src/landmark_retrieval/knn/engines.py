@@ -9,13 +9,15 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import faiss
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from landmark_retrieval.graph.compiled import frozen, run_chunks
 from landmark_retrieval.knn.blocks import Block
-from landmark_retrieval.knn.kernel import select_from_products
+from landmark_retrieval.knn.kernel import select_from_products, sort_heaps
+from landmark_retrieval.knn.neighbors import Neighbors
 
 UNIT_ROUNDOFF = 2.0**-24
 QUERIES_AT_A_TIME = 16
@@ -42,6 +44,17 @@ class Best:
     def part(self, start: int, stop: int) -> Best:
         """Return a view of the heaps of queries start to stop."""
         return Best(self.scores[start:stop], self.rows[start:stop])
+
+    def sorted(self, threads: int) -> Neighbors:
+        """Return what was found by falling score, ties by lower row; the heaps are heaps no more."""
+        run_chunks(
+            len(self.rows),
+            QUERIES_AT_A_TIME,
+            threads,
+            lambda: None,
+            lambda _, first, last: sort_heaps(self.scores, self.rows, first, last),
+        )
+        return Neighbors(self.rows, self.scores)
 
 
 class Engine(Protocol):
@@ -76,6 +89,34 @@ def error_bound(queries: Block, database: Block, factor: float = 1.0) -> NDArray
     underflow = dimensions * float(np.finfo(np.float32).tiny)
     bound = gamma * queries.norms.astype(np.float64) * largest + underflow
     return np.where(queries.norms > 0, bound, -1.0).astype(np.float32)
+
+
+class _Writable:
+    """The memory of an array for libraries that read it but have no notion of read-only arrays."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array
+        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
+
+
+def as_tensor(array: NDArray[np.float32]) -> torch.Tensor:
+    """Return a tensor on the memory of an array that may be read-only; it must not be written to."""
+    return torch.from_numpy(array if array.flags.writeable else np.asarray(_Writable(array)))
+
+
+@contextlib.contextmanager
+def library_threads(threads: int) -> Iterator[None]:
+    """Let PyTorch and FAISS use at most so many threads of the CPU, and as many as before afterwards."""
+    before = torch.get_num_threads(), faiss.omp_get_max_threads()
+    if threads < before[0]:
+        torch.set_num_threads(threads)
+    faiss.omp_set_num_threads(min(threads, before[1]))
+    try:
+        yield
+    finally:
+        if threads < before[0]:
+            torch.set_num_threads(before[0])
+        faiss.omp_set_num_threads(before[1])
 
 
 @contextlib.contextmanager
@@ -114,7 +155,7 @@ class BlasEngine:
     def load(self, database: Block) -> None:
         """Take the block of the database that the next calls of `update` compare with."""
         self._database = database
-        self._matrix = torch.from_numpy(database.matrix)
+        self._matrix = as_tensor(database.matrix)
 
     def update(self, queries: Block, excluded: NDArray[np.int64], best: Best) -> None:
         """Merge the loaded block into the best rows of the queries."""
@@ -122,7 +163,7 @@ class BlasEngine:
         if len(self._products) == 0:
             self._products = np.empty(self._size, np.float32)
         slack = error_bound(queries, database)
-        query_matrix = torch.from_numpy(queries.matrix)
+        query_matrix = as_tensor(queries.matrix)
         readable = frozen(queries.matrix)
         for start in range(0, len(database), self._tile):
             stop = min(start + self._tile, len(database))

@@ -164,24 +164,12 @@ def select_from_candidates(  # type: ignore[no-untyped-def]
     start,
     stop,
 ):
-    """Merge candidates found by another library; as `select_from_products`.
+    """Merge candidates found by another library; arguments as in `select_from_products`, except these.
 
-    Args:
-        candidates: int64 `[b, c]` columns of the block, in any order, -1 padded; must hold the c largest.
-        similarities: float32 `[b, c]` their rounded inner products.
-        queries: float32 `[b, d]`.
-        slack: float32 `[b]` bound of the error of `similarities`; negative for a query without descriptor.
-        excluded: int64 `[b]` row that must not be returned, -1 for none.
-        block: float32 `[w, d]`.
-        rows: int32 `[w]` row numbers of the block.
-        best_scores: float32 `[b, k]` heaps, changed in place where the candidates suffice.
-        best_rows: int32 `[b, k]` likewise.
-        complete: bool `[b]`, set to whether the candidates are certain to hold all of the k nearest; where
-            not, the heap is left alone.
-        columns: int32 `[c]` workspace.
-        values: float32 `[c]` workspace.
-        start: first query.
-        stop: query after the last.
+    `candidates` int64 `[b, c]` are columns of the block, in any order, -1 padded, and must hold those with
+    the c largest rounded inner products, `similarities` float32 `[b, c]`. `complete` bool `[b]` is set to
+    whether they are certain to hold all of the k nearest; where not, the heap is left alone. The workspaces
+    `columns` and `values` have c entries.
     """
     width = candidates.shape[1]
     k = best_scores.shape[1]
@@ -231,17 +219,9 @@ def sort_heaps(best_scores, best_rows, start, stop):  # type: ignore[no-untyped-
 def score_candidates(  # type: ignore[no-untyped-def]
     candidates, queries, block, rows, best_scores, best_rows, start, stop
 ):
-    """Merge candidates that only are likely neighbours; as `select_from_candidates`, without its checks.
+    """Merge candidates int32 `[b, c]` (columns of the block, -1 for none) that only are likely neighbours.
 
-    Args:
-        candidates: int32 `[b, c]` columns of the block, -1 for none.
-        queries: float32 `[b, d]`.
-        block: float32 `[w, d]`.
-        rows: int32 `[w]` row numbers of the block.
-        best_scores: float32 `[b, k]` heaps, changed in place.
-        best_rows: int32 `[b, k]` likewise.
-        start: first query.
-        stop: query after the last.
+    The other arguments are those of `select_from_products`.
     """
     columns = np.empty(candidates.shape[1], np.int32)
     for i in range(start, stop):

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landmark_retrieval.knn.approximate import search_approximately
 from landmark_retrieval.knn.config import KnnConfig
-from landmark_retrieval.knn.search import check_inputs, search_exactly
+from landmark_retrieval.knn.search import check_inputs, search_checked, search_exactly
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +30,13 @@ def recall_against_exact(
     Args:
         queries: `[q, d]`.
         database: `[n, d]`.
-        config: with `approximate` set.
+        config: with `approximate` set; without, exact search is compared with itself.
         exclude: int64 `[q]` as in `search`.
         sample: queries to compare, at most.
         seed: of the draw.
+
+    Returns:
+        Share in [0, 1]; 1 where there is nothing to find.
 
     Raises:
         LandmarkRetrievalError: as `search`.
@@ -43,14 +45,14 @@ def recall_against_exact(
     drawn = np.sort(np.random.default_rng(seed).permutation(len(queries))[:sample])
     some, some_excluded = np.ascontiguousarray(queries[drawn]), excluded[drawn]
     start = time.perf_counter()
-    found = search_approximately(some, database, config, some_excluded, "approximate search")
+    found = search_checked(some, database, config, some_excluded, "approximate search")
     middle = time.perf_counter()
     exact = search_exactly(some, database, config, some_excluded, "exact search")
     end = time.perf_counter()
     wanted = (exact.neighbors >= 0).sum(axis=1)
     last = exact.weights[np.arange(len(wanted)), np.maximum(wanted - 1, 0)]
     hits = ((found.neighbors >= 0) & (found.weights >= last[:, None])).sum(axis=1)
-    recall = float(np.minimum(hits, wanted).sum() / max(1, wanted.sum()))
+    recall = float(np.minimum(hits, wanted).sum() / wanted.sum()) if wanted.any() else 1.0
     logger.info(
         "approximate search finds %.2f %% of the %d nearest of %d queries; %.1f s with building its index, "
         "exact search %.1f s",

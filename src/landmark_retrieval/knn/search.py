@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.graph.compiled import run_chunks, thread_count
+from landmark_retrieval.graph.compiled import thread_count
 from landmark_retrieval.knn.approximate import search_approximately
 from landmark_retrieval.knn.blocks import Reader, check_matrix
 from landmark_retrieval.knn.config import KnnConfig
-from landmark_retrieval.knn.engines import QUERIES_AT_A_TIME, Best
-from landmark_retrieval.knn.kernel import sort_heaps
+from landmark_retrieval.knn.engines import Best, library_threads
 from landmark_retrieval.knn.layout import choose_target, make_engine, plan_memory
 from landmark_retrieval.knn.neighbors import KnnGraph, Neighbors
 
@@ -97,7 +96,8 @@ def search_exactly(
         target = choose_target(config)
         layout = plan_memory(len(queries), len(database), queries.shape[1], config, bool(target.gpus))
         engine = make_engine(target, layout, config)
-        logger.debug(
+        logger.log(
+            logging.INFO if first_row == 0 else logging.DEBUG,
             "%s: %d x %d by %s on %s, blocks of %d x %d rows",
             label,
             len(queries),
@@ -110,13 +110,16 @@ def search_exactly(
         query_reader = Reader(queries, "queries", config.storage, threads, first_row)
         database_reader = Reader(database, "database", config.storage, threads)
         starts = range(0, len(database), layout.database)
-        with tqdm(
-            total=len(starts) * len(queries),
-            desc=label,
-            unit="row",
-            unit_scale=1 / len(starts),
-            delay=PROGRESS_DELAY,
-        ) as progress:
+        with (
+            library_threads(threads),
+            tqdm(
+                total=len(starts) * len(queries),
+                desc=label,
+                unit="row",
+                unit_scale=1 / len(starts),
+                delay=PROGRESS_DELAY,
+            ) as progress,
+        ):
             for start in starts:
                 stop = min(start + layout.database, len(database))
                 engine.load(database_reader.read(start, stop, drop_empty=True))
@@ -126,14 +129,7 @@ def search_exactly(
                         query_reader.read(first, last), excluded[first:last], best.part(first, last)
                     )
                     progress.update(last - first)
-    run_chunks(
-        len(queries),
-        QUERIES_AT_A_TIME,
-        threads,
-        lambda: None,
-        lambda _, first, last: sort_heaps(best.scores, best.rows, first, last),
-    )
-    return Neighbors(best.rows, best.scores)
+    return best.sorted(threads)
 
 
 def check_inputs(
