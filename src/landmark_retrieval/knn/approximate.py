@@ -45,7 +45,7 @@ class ApproximateIndex:
         rows = max(1, BLOCK_BYTES // (4 * database.shape[1]))
         with library_threads(self.threads):
             self.index = (
-                _train_lists(database, options, config.storage, self.threads)
+                _train_lists(database, options, config.storage)
                 if options.method == "ivf"
                 else _empty_graph(database.shape[1], options)
             )
@@ -175,17 +175,21 @@ def _check_memory(database: NDArray[Any], options: ApproximateConfig, memory_gib
         )
 
 
-def _train_lists(database: NDArray[Any], options: ApproximateConfig, storage: str, threads: int) -> Any:
+def _train_lists(database: NDArray[Any], options: ApproximateConfig, storage: str) -> Any:
     random = np.random.default_rng(options.seed)
     drawn = np.sort(random.permutation(len(database))[: options.training_rows])
     sample = np.empty((len(drawn), database.shape[1]), np.float32)
     rows = max(1, BLOCK_BYTES // (8 * database.shape[1]))
+    filled = 0
     for start in range(0, len(drawn), rows):
-        part = np.ascontiguousarray(database[drawn[start : start + rows]])
-        reader = Reader(part, "database", storage, threads)
-        sample[start : start + rows] = reader.read(0, len(part)).matrix
+        with np.errstate(over="ignore"):
+            part = database[drawn[start : start + rows]].astype(storage, copy=False).astype(np.float32)
+        # Rows that are not finite are named when they are added.
+        part = part[np.isfinite(part).all(axis=1) & part.any(axis=1)]
+        sample[filled : filled + len(part)] = part
+        filled += len(part)
         release(database)
-    sample = sample[sample.any(axis=1)]
+    sample = sample[:filled]
     wanted = options.lists or round(4 * math.sqrt(len(database)))
     lists = max(1, min(wanted, len(sample)))
     quantizer = faiss.IndexFlatIP(database.shape[1])
