@@ -24,6 +24,8 @@ CPU_QUERIES, CPU_TILE = 1024, 8192
 GPU_QUERIES, GPU_TILE = 4096, 32768
 SMALLEST_QUERIES, SMALLEST_TILE = 16, 512
 FALLBACK_QUERIES = 64
+OVERHEAD = 4 << 20
+"""Bytes that threads and small arrays take."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def plan_memory(queries: int, database: int, dimensions: int, config: KnnConfig,
     """
     threads = thread_count(config.threads)
     result = queries * (config.k * 8 + 16)
-    reading = READ_BYTES * 2 * max(threads, 4)
+    reading = READ_BYTES * 2 * max(threads, 4) + OVERHEAD
     available = config.memory_gib * GIB - result - reading
     per_row = 4 * dimensions + 16
     rows, tile = (GPU_QUERIES, GPU_TILE) if gpu else (CPU_QUERIES, CPU_TILE)
