@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 
+pytest_plugins = ("kedro_project",)
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -109,6 +110,14 @@ def ablation() -> None:
     click.echo("compare experiments: make mlflow")
 
 
+def _parameter_problems(message: str) -> str:
+    """Return Kedro's report of refused parameters as one line without its wrapping."""
+    problems = message.removeprefix("Parameter validation failed:").strip().removeprefix("- ")
+    problems = re.sub(r"Failed to instantiate \w+ for parameter '[^']+': ", "", problems)
+    problems = re.sub(r"For further information visit \S+", "", problems)
+    return "; ".join(" ".join(problem.split()) for problem in re.split(r"\n- (?=Parameter ')", problems))
+
+
 def _run_with_plain_errors() -> click.Command:
     """Return Kedro's own `run`, which prints what users are meant to read as one line."""
     from kedro.framework.cli.project import run
@@ -122,7 +131,9 @@ def _run_with_plain_errors() -> click.Command:
     def callback(*args: Any, **kwargs: Any) -> Any:
         try:
             return original(*args, **kwargs)
-        except (LandmarkRetrievalError, ParameterValidationError) as error:
+        except ParameterValidationError as error:
+            raise click.ClickException(_parameter_problems(str(error))) from error
+        except LandmarkRetrievalError as error:
             raise click.ClickException(" ".join(str(error).split())) from error
         except DatasetError as error:
             raise click.ClickException(" ".join(str(error.__cause__ or error).split())) from error

@@ -6,12 +6,12 @@ import hashlib
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import mlflow
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
-from kedro.io import CatalogProtocol
+from kedro.io import CatalogProtocol, DatasetError
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 STAGE_SECONDS = "stage_seconds"
 """Catalog entry that holds the measured seconds of every node and of every variant."""
+
+PHOTOS = "photos"
+"""Catalog entry of the photos, the only input that no stage makes."""
 
 RUNTIME_OPTIONS = ("image_root",)
 """Options of `kedro run --params` that the catalog reads; all others are parameter groups."""
@@ -66,9 +69,12 @@ class ArtifactHooks:
             if name not in known:
                 raise LandmarkRetrievalError(unknown_option(name, sorted(known), kind="parameter"))
 
-    @hook_impl
+    @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-        """Stop when an artifact of an earlier stage is not stored, and say which command makes it."""
+        """Stop when an artifact of an earlier stage is not stored, and say which command makes it.
+
+        First of all hooks, so that such a run is neither timed nor tracked.
+        """
         for name in sorted(pipeline.inputs()):
             if name.startswith("params:") or name in ("parameters", STAGE_SECONDS) or catalog.exists(name):
                 continue
@@ -81,11 +87,23 @@ class ArtifactHooks:
                 None,
             )
             if stage is None:
-                raise LandmarkRetrievalError(f"'{name}' is not there: {catalog.get(name)}")
+                _refuse_input(name, catalog)
             raise LandmarkRetrievalError(
                 f"the artifact '{name}' is missing: make it with `kedro run --pipelines {stage}` "
                 "(with the same --env and --params)"
             )
+
+
+def _refuse_input(name: str, catalog: CatalogProtocol) -> NoReturn:
+    """Say what is wrong with an input that no stage makes, in the words of its dataset."""
+    try:
+        catalog.load(name)
+    except DatasetError as error:
+        reason = str(error)
+    else:
+        reason = f"'{name}' is not there"
+    remedy = "; give the folder of your photos with `--params image_root=DIR`" if name == PHOTOS else ""
+    raise LandmarkRetrievalError(reason + remedy)
 
 
 class TimingHooks:
