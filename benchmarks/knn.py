@@ -2,13 +2,13 @@
 
     python -m benchmarks.knn [--exact 20000x2048 100000x512] [--approximate 50000x256] [--mapped 400000x1024]
 
-Descriptors are synthetic: unit rows around random centres, 200 rows each, twice as far from them
-as the centres are from the origin. The contenders of exact search run
-in turns in one process on all cores, and medians over the rounds are printed; a ratio above 1 means that ours
-is faster. The plain contenders take the queries in blocks of 1,024 and the database whole, which is the most
-favourable for them, and they return neither deterministic ties nor padding nor excluded rows. Peak memory is
-what a fresh process takes on top of what it had after its imports and a small search (Linux only). With a GPU
-its engines are timed as well, and compared with its own rate of half-precision products.
+Descriptors are synthetic: unit rows around random centres, 200 rows each, twice as far from them as the
+centres are from the origin. The contenders of exact search run in turns in one process on all cores, and
+medians over the rounds are printed; a ratio above 1 means that ours is faster. The plain contenders take the
+queries in blocks of 1,024 and the database whole, which is the most favourable for them, and they return
+neither deterministic ties nor padding nor excluded rows. Peak memory is what a fresh process takes on top of
+what it had after its imports and a small search (Linux only). With a GPU its engines are timed as well, and
+compared with its own rate of half-precision products.
 """
 
 from __future__ import annotations
