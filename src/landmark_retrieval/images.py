@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -20,24 +23,63 @@ class UnreadableImageError(Exception):
     """A single image cannot be used; callers skip it, count it and report it by name."""
 
 
-def load_image(path: str | Path, at_least: int | None = None) -> Image.Image:
+@dataclass(frozen=True)
+class CroppedImage(os.PathLike[str]):
+    """A part of an image file; stands wherever a path does, and `load_image` decodes the part.
+
+    Attributes:
+        path: the image file.
+        box: left, top, right, bottom in pixels of the upright image; parts outside the image are cut off.
+    """
+
+    path: str
+    box: tuple[float, float, float, float]
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def __str__(self) -> str:
+        return f"{self.path} [{' '.join(f'{side:g}' for side in self.box)}]"
+
+
+Source = str | CroppedImage
+"""Where an image of a table is: its file, or a part of its file."""
+
+
+def image_sources(table: pd.DataFrame) -> list[Source]:
+    """Return where every image of a table is.
+
+    Args:
+        table: column `path`, and optionally `crop` ("left top right bottom" in pixels, empty for none).
+    """
+    sources: list[Source] = [*table["path"].astype(str)]
+    if "crop" in table:
+        crops = table["crop"].reset_index(drop=True).dropna()
+        for row, text in crops.items():
+            left, top, right, bottom = map(float, str(text).split())
+            sources[int(str(row))] = CroppedImage(str(sources[int(str(row))]), (left, top, right, bottom))
+    return sources
+
+
+def load_image(path: str | Path | CroppedImage, at_least: int | None = None) -> Image.Image:
     """Decode an image file to 8-bit RGB, upright according to its EXIF orientation.
 
     Animations give their first frame; 16-bit, palette, grey, CMYK and transparent images are converted
     (transparency on white).
 
     Args:
-        path: the image file.
+        path: the image file, or a part of one.
         at_least: the caller shrinks the image to this long side in pixels or less anyway: a large JPEG may
             be decoded at 1/2, 1/4 or 1/8 of its size, which is several times faster, as long as its long
             side stays at least 1.5 times this and its short side four times `MIN_SIDE`. None decodes at full
-            size.
+            size, as parts of images always are.
 
     Returns:
         An RGB image of at least `MIN_SIDE` pixels a side.
 
     Raises:
-        UnreadableImageError: the file is missing, truncated, not an image, too small or too large.
+        UnreadableImageError: the file is missing, truncated, not an image, too small or too large; or the
+            part lies outside the image.
     """
     try:
         with warnings.catch_warnings():
@@ -47,11 +89,13 @@ def load_image(path: str | Path, at_least: int | None = None) -> Image.Image:
                     raise UnreadableImageError(
                         f"{image.width}x{image.height} pixels, more than {MAX_PIXELS} allowed"
                     )
-                if at_least is not None:
+                if at_least is not None and not isinstance(path, CroppedImage):
                     ratio = min(1.0, max(1.5 * at_least / max(image.size), 4 * MIN_SIDE / min(image.size)))
                     image.draft(None, (round(image.width * ratio), round(image.height * ratio)))
                 image.load()
                 upright = ImageOps.exif_transpose(image)
+                if isinstance(path, CroppedImage):
+                    upright = _crop(upright, path.box)
                 rgb = _to_rgb(upright)
     except UnreadableImageError:
         raise
@@ -66,16 +110,18 @@ def load_image(path: str | Path, at_least: int | None = None) -> Image.Image:
     return rgb
 
 
-def file_state(path: str | Path) -> tuple[int, int]:
+def file_state(path: str | Path | CroppedImage) -> tuple[float, ...]:
     """Return size in bytes and time of change in ns of a file, (-1, -1) when it is missing.
 
-    Fingerprints of what was computed from an image contain this, so that a changed photo is read again.
+    For a part of an image its sides follow. Fingerprints of what was computed from an image contain this, so
+    that a changed photo is read again.
     """
+    part = path.box if isinstance(path, CroppedImage) else ()
     try:
         status = Path(path).stat()
     except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
+        return -1, -1, *part
+    return status.st_size, status.st_mtime_ns, *part
 
 
 def resize_long_side(image: Image.Image, max_side: int, min_side: int = 32) -> Image.Image:
@@ -96,6 +142,16 @@ def resize_long_side(image: Image.Image, max_side: int, min_side: int = 32) -> I
     if (width, height) == image.size:
         return image
     return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+
+
+def _crop(image: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
+    left, top, right, bottom = (round(side) for side in box)
+    inside = max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height)
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        raise UnreadableImageError(
+            f"the crop {left} {top} {right} {bottom} lies outside the {image.width}x{image.height} pixels"
+        )
+    return image.crop(inside)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -1,7 +1,9 @@
 """The image table: how any data set enters the project, and the row order of every array.
 
 Columns: `image_id` str, `path` str (where the image file is), `split` in {query, index, train}, `landmark_id`
-nullable Int64, `landmark` nullable str, `usage` nullable str in {Public, Private, Ignored}. After
+nullable Int64, `landmark` nullable str, `usage` nullable str in {Public, Private, Ignored}. Data sets that
+list what each query should find, instead of naming landmarks, add `relevant`, and the others of
+`OPTIONAL_COLUMNS` where they need them. After
 `prepare_image_table` the rows are ordered query, index, train (the given order is kept inside a split), so a
 split is one contiguous slice of rows.
 """
@@ -9,7 +11,6 @@ split is one contiguous slice of rows.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
@@ -18,24 +19,54 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.data_sets.rows import (
+    LISTS,
+    NO_LANDMARK,
+    SPLITS,
+    SplitRows,
+    landmark_of,
+    listed_index_rows,
+    relevant_index_rows,
+    split_counts,
+)
 from landmark_retrieval.data_sets.splits import draw_splits
 from landmark_retrieval.errors import LandmarkRetrievalError
 
-logger = logging.getLogger(__name__)
+__all__ = [
+    "COLUMNS",
+    "LISTS",
+    "NO_LANDMARK",
+    "OPTIONAL_COLUMNS",
+    "SPLITS",
+    "USAGES",
+    "DataSetConfig",
+    "SplitRows",
+    "landmark_of",
+    "prepare_image_table",
+    "relevant_index_rows",
+    "split_counts",
+]
 
-SPLITS = ("query", "index", "train")
-"""The values of column `split`, in the order of the prepared table's rows."""
+logger = logging.getLogger(__name__)
 
 USAGES = ("Public", "Private", "Ignored")
 """The values of column `usage`: the part of the metric a query counts in; `Ignored` counts in none."""
 
 COLUMNS = ("image_id", "path", "split", "landmark_id", "landmark", "usage")
-"""The columns of a prepared table."""
+"""The columns of every prepared table."""
 
-NO_LANDMARK = -1
-"""What `landmark_of` gives for an image without a landmark."""
+OPTIONAL_COLUMNS = ("crop", *LISTS)
+"""Columns that only some data sets have.
+
+`crop`: the part of the file that is the image, "left top right bottom" in pixels. `relevant`: what a query
+should find; where the column is there, it alone decides, and queries without an entry have nothing to find.
+`hard`: those of `relevant` that show the landmark poorly; `junk`: what is neither right nor wrong (both of
+Revisited Oxford and Paris).
+"""
 
 _FORBIDDEN_IN_IDS = r'[\s,"]'
+_NUMBER = r"-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
+_CROP = rf"{_NUMBER}(?: +{_NUMBER}){{3}}"
 
 
 class DataSetConfig(Configuration):
@@ -68,64 +99,25 @@ class DataSetConfig(Configuration):
         return self
 
 
-@dataclass(frozen=True)
-class SplitRows:
-    """The rows of every split in a prepared table.
-
-    Attributes:
-        query: rows of the queries.
-        index: rows of the index images.
-        train: rows of the train images, possibly none.
-    """
-
-    query: slice
-    index: slice
-    train: slice
-
-    @classmethod
-    def from_table(cls, table: pd.DataFrame) -> SplitRows:
-        """Read the rows of the splits from a prepared table.
-
-        Args:
-            table: as `prepare_image_table` returns it.
-
-        Returns:
-            One slice a split; slices are adjacent, in the order of `SPLITS`.
-
-        Raises:
-            LandmarkRetrievalError: the rows are not in the order query, index, train.
-        """
-        splits = table["split"].to_numpy(dtype=object)
-        counts = [int((splits == split).sum()) for split in SPLITS]
-        if not np.array_equal(splits, np.repeat(np.array(SPLITS, dtype=object), counts)):
-            raise LandmarkRetrievalError(
-                "the image table is not in the order query, index, train: delete it and run the "
-                "features pipeline"
-            )
-        stops = np.cumsum(counts)
-        return cls(*(slice(int(stop) - count, int(stop)) for stop, count in zip(stops, counts, strict=True)))
-
-    def __len__(self) -> int:
-        return self.train.stop
-
-
 def prepare_image_table(raw: pd.DataFrame, config: DataSetConfig | None = None) -> pd.DataFrame:
     """Check a raw table, draw its splits where they are missing, and put it in the order of rows.
 
     Args:
         raw: columns `image_id` and `path`; `landmark_id` (whole numbers or empty) or, instead, `landmark`
-            (names; ids are then numbered along the sorted names); optionally `split` and `usage`. Other
-            columns are dropped. When its index is named `line`, errors name that line of
-            `raw.attrs["table"]`.
+            (names; ids are then numbered along the sorted names); optionally `split`, `usage` and
+            `OPTIONAL_COLUMNS`. Other columns are dropped. When its index is named `line`, errors name that
+            line of `raw.attrs["table"]`.
         config: how splits are drawn when the table has no column `split`; the defaults when None.
 
     Returns:
-        The prepared table: columns `COLUMNS`, RangeIndex, rows ordered query, index, train.
+        The prepared table: columns `COLUMNS` and those of `OPTIONAL_COLUMNS` that `raw` has, RangeIndex, rows
+        ordered query, index, train.
 
     Raises:
         LandmarkRetrievalError: a column is missing; an id is missing, used twice or holds white space, a
             comma or a quote; a split, usage or landmark id is not an allowed value; there are no queries or
-            no index images; or no query that counts has an image of its landmark in the index.
+            no index images; a list names an image that is not in the index; a crop is not four numbers; or
+            no query that counts has anything to find in the index.
     """
     config = config or DataSetConfig()
     table = _with_columns(raw)
@@ -146,45 +138,13 @@ def prepare_image_table(raw: pd.DataFrame, config: DataSetConfig | None = None) 
     else:
         _check_present(table, "split")
         _check_values(table, "split", SPLITS)
+    _check_crops(table)
     order = table["split"].map({split: rank for rank, split in enumerate(SPLITS)}).to_numpy()
     prepared = table.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
     _check_task(prepared)
     _log_summary(prepared)
     prepared.attrs.clear()
     return prepared
-
-
-def split_counts(table: pd.DataFrame) -> dict[str, int]:
-    """Return the number of images of each split of a prepared table, in the order of `SPLITS`."""
-    return {split: int((table["split"] == split).sum()) for split in SPLITS}
-
-
-def landmark_of(table: pd.DataFrame) -> NDArray[np.int64]:
-    """Return the landmark id of every row, `[n]`, `NO_LANDMARK` (-1) where there is none."""
-    return table["landmark_id"].fillna(NO_LANDMARK).to_numpy(dtype=np.int64)
-
-
-def relevant_index_rows(table: pd.DataFrame) -> list[NDArray[np.int64]]:
-    """Return what every query should find.
-
-    Args:
-        table: a prepared table.
-
-    Returns:
-        For every query the index images of its landmark, ascending, counted from 0 inside the index split;
-        empty for a query without a landmark.
-    """
-    rows = SplitRows.from_table(table)
-    landmarks = landmark_of(table)
-    queries, index = landmarks[rows.query], landmarks[rows.index]
-    order = np.argsort(index, kind="stable").astype(np.int64)
-    starts = np.searchsorted(index, queries, side="left", sorter=order)
-    stops = np.searchsorted(index, queries, side="right", sorter=order)
-    nothing = np.empty(0, dtype=np.int64)
-    return [
-        order[start:stop] if landmark != NO_LANDMARK else nothing
-        for landmark, start, stop in zip(queries, starts, stops, strict=True)
-    ]
 
 
 def _name(table: pd.DataFrame) -> str:
@@ -217,10 +177,11 @@ def _with_columns(raw: pd.DataFrame) -> pd.DataFrame:
         )
     if not len(raw):
         raise LandmarkRetrievalError(f"{_name(raw)}: the table has no rows")
-    ignored = [str(column) for column in raw.columns if column not in COLUMNS]
+    optional = [column for column in OPTIONAL_COLUMNS if column in raw]
+    ignored = [str(column) for column in raw.columns if column not in (*COLUMNS, *optional)]
     if ignored:
         logger.info("%s: columns without a meaning here are ignored: %s", _name(raw), ", ".join(ignored))
-    columns = {column: _text(raw, column) for column in COLUMNS}
+    columns = {column: _text(raw, column) for column in (*COLUMNS, *optional)}
     table = pd.DataFrame(columns, index=raw.index)
     table.attrs["table"] = _name(raw)
     table.attrs["has_landmark_ids"] = "landmark_id" in raw
@@ -299,6 +260,18 @@ def _landmark_ids(table: pd.DataFrame) -> pd.Series:
     )
 
 
+def _check_crops(table: pd.DataFrame) -> None:
+    if "crop" not in table:
+        return
+    position = _first(table["crop"].notna() & ~table["crop"].str.fullmatch(_CROP, na=False))
+    if position is not None:
+        _refuse(
+            table,
+            position,
+            f"crop '{table['crop'].iloc[position]}' is not four numbers: left top right bottom in pixels",
+        )
+
+
 def _check_task(prepared: pd.DataFrame) -> None:
     name = _name(prepared)
     rows = SplitRows.from_table(prepared)
@@ -309,21 +282,26 @@ def _check_task(prepared: pd.DataFrame) -> None:
                 "`split` out to have splits drawn (a landmark needs 2 images for a query)"
             )
     counts = (prepared["usage"].iloc[rows.query] != "Ignored").to_numpy(dtype=bool)
-    landmarks = landmark_of(prepared)
-    index = landmarks[rows.index]
-    queries = landmarks[rows.query]
-    if not np.isin(queries[counts & (queries != NO_LANDMARK)], index).any():
+    for column in LISTS:
+        if column in prepared:
+            listed_index_rows(prepared, column)
+    if not (_has_relevant(prepared) & counts).any():
         raise LandmarkRetrievalError(
             f"{name}: no query has an image of its landmark in the index, so nothing can be measured; check "
-            "the columns landmark_id, split and usage"
+            f"the columns {'relevant' if 'relevant' in prepared else 'landmark_id'}, split and usage"
         )
+
+
+def _has_relevant(prepared: pd.DataFrame) -> NDArray[np.bool_]:
+    """Tell of every query whether there is anything for it to find."""
+    return np.array([len(rows) > 0 for rows in relevant_index_rows(prepared)], dtype=bool)
 
 
 def _log_summary(prepared: pd.DataFrame) -> None:
     rows = SplitRows.from_table(prepared)
     landmarks = landmark_of(prepared)
     queries, index = landmarks[rows.query], landmarks[rows.index]
-    lonely = int((~np.isin(queries, index) | (queries == NO_LANDMARK)).sum())
+    lonely = int((~_has_relevant(prepared)).sum())
     logger.info(
         "%s: %d queries, %d index images (%d without a landmark), %d train images, %d landmarks",
         _name(prepared),

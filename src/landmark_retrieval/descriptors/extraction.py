@@ -37,7 +37,7 @@ from landmark_retrieval.descriptors.whitening import (
     whitening_rows,
 )
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.images import file_state
+from landmark_retrieval.images import Source, file_state, image_sources
 from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore, ShardTask
 
 logger = logging.getLogger(__name__)
@@ -58,14 +58,14 @@ def plan_global_extraction(
     `reasons` str `[b]` ("" where readable).
 
     Args:
-        table: image table with `image_id` and `path`.
+        table: image table with `image_id`, `path` and optionally `crop`.
         config: how images become descriptors.
         executor: where shards are computed; default: in this process, which is right for a GPU.
         region_whitening: what `read_region_whitening` returned.
     """
     whitening = region_whitening or Whitening.none()
     ids = table["image_id"].to_numpy(dtype=str)
-    paths = [str(path) for path in table["path"]]
+    paths = image_sources(table)
     content = digest(
         VERSION,
         config.model_dump(
@@ -87,7 +87,7 @@ def plan_global_extraction(
 
 
 def compute_shard(
-    start: int, paths: Sequence[str], config: GlobalDescriptorConfig, whitening: Whitening
+    start: int, paths: Sequence[Source], config: GlobalDescriptorConfig, whitening: Whitening
 ) -> dict[str, NDArray[Any]]:
     """Describe consecutive images; see `plan_global_extraction` for the arrays."""
     descriptors, reasons = describe_images(paths, config, whitening)
@@ -99,7 +99,7 @@ def compute_shard(
 
 
 def describe_images(
-    paths: Sequence[str],
+    paths: Sequence[Source],
     config: GlobalDescriptorConfig,
     region_whitening: Whitening | None = None,
     model: DescriptorModel | None = None,
@@ -107,7 +107,7 @@ def describe_images(
     """Describe image files.
 
     Args:
-        paths: image files.
+        paths: image files, or parts of them.
         config: how images become descriptors.
         region_whitening: applied to the regions of R-MAC.
         model: used instead of the one that `config` describes.
@@ -169,7 +169,7 @@ def plan_region_whitening(
     rows = np.zeros(0, np.int64)
     if config.region_whitening is not None:
         rows = whitening_rows(SplitRows.from_table(table), config.region_whitening)
-    paths = [str(path) for path in table["path"].iloc[rows]]
+    paths = image_sources(table.iloc[rows])
     fingerprint = digest(
         VERSION,
         config.model_dump(
@@ -188,19 +188,21 @@ def read_region_whitening(store: ShardStore) -> Whitening:
     return Whitening(shard["mean"], shard["projection"])
 
 
-def region_whitening_shard(paths: Sequence[str], config: GlobalDescriptorConfig) -> dict[str, NDArray[Any]]:
+def region_whitening_shard(
+    paths: Sequence[Source], config: GlobalDescriptorConfig
+) -> dict[str, NDArray[Any]]:
     """Return the arrays of the shard of `plan_region_whitening`."""
     return vars(fit_region_whitening(paths, config))
 
 
-def fit_region_whitening(paths: Sequence[str], config: GlobalDescriptorConfig) -> Whitening:
+def fit_region_whitening(paths: Sequence[Source], config: GlobalDescriptorConfig) -> Whitening:
     """Learn the whitening layer from regions (R-MAC grid) of images at scale 1.
 
     Only moments are kept, never the regions. Regions of one image overlap and look alike, so the shrinkage
     counts images, not regions, as independent samples.
 
     Args:
-        paths: image files.
+        paths: image files, or parts of them.
         config: descriptor whose `region_whitening` says how.
 
     Returns:
@@ -215,7 +217,7 @@ def fit_region_whitening(paths: Sequence[str], config: GlobalDescriptorConfig) -
 
 
 def region_moments(
-    paths: Sequence[str], config: GlobalDescriptorConfig
+    paths: Sequence[Source], config: GlobalDescriptorConfig
 ) -> tuple[Covariance, Covariance, int]:
     """Describe all regions of some images at scale 1.
 

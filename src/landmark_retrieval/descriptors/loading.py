@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from landmark_retrieval.descriptors.config import GlobalDescriptorConfig
 from landmark_retrieval.descriptors.devices import batch_size, choose_device
-from landmark_retrieval.images import UnreadableImageError, load_image
+from landmark_retrieval.images import Source, UnreadableImageError, load_image
 
 MIN_SIDE = 32
 """Shortest side in pixels that a network gets."""
@@ -64,7 +64,7 @@ def target_sizes(width: int, height: int, config: GlobalDescriptorConfig) -> tup
     return tuple((rounded(base[0] * scale), rounded(base[1] * scale)) for scale in config.scales)
 
 
-def load_scales(path: str, config: GlobalDescriptorConfig) -> tuple[Pixels, ...] | str:
+def load_scales(path: Source, config: GlobalDescriptorConfig) -> tuple[Pixels, ...] | str:
     """Return an image at all scales, each uint8 `[h, w, 3]`, or the reason why it cannot be read."""
     try:
         image = load_image(path, at_least=round(config.max_side * max(1.0, *config.scales)))
@@ -96,7 +96,7 @@ def loader_threads(config: GlobalDescriptorConfig) -> int:
 
 
 def iterate_batches(
-    paths: Sequence[str], config: GlobalDescriptorConfig
+    paths: Sequence[Source], config: GlobalDescriptorConfig
 ) -> Iterator[ImageBatch | Unreadable]:
     """Read images in the background and yield them in batches of one shape.
 
@@ -138,7 +138,9 @@ def _batch(bucket: list[tuple[int, tuple[Pixels, ...]]]) -> ImageBatch:
     )
 
 
-def _load_ahead(paths: Iterable[str], config: GlobalDescriptorConfig) -> Iterator[tuple[Pixels, ...] | str]:
+def _load_ahead(
+    paths: Iterable[Source], config: GlobalDescriptorConfig
+) -> Iterator[tuple[Pixels, ...] | str]:
     """Yield what `load_scales` returns, in order, reading at most two batches ahead."""
     threads = loader_threads(config)
     ahead = 2 * max(threads, batch_size(config))

@@ -15,7 +15,14 @@ from PIL import Image
 
 from landmark_retrieval.configuration import digest
 from landmark_retrieval.descriptors.backbones import weights_identity
-from landmark_retrieval.images import UnreadableImageError, file_state, load_image, resize_long_side
+from landmark_retrieval.images import (
+    Source,
+    UnreadableImageError,
+    file_state,
+    image_sources,
+    load_image,
+    resize_long_side,
+)
 from landmark_retrieval.local_features.base import LocalFeatureExtractor, LocalFeatures
 from landmark_retrieval.local_features.config import (
     AlikedConfig,
@@ -116,13 +123,13 @@ def plan_local_extraction(
     `image_size` int32 `[b, 2]` (width, height) and `reasons` str `[b]` ("" where readable).
 
     Args:
-        table: image table with `image_id` and `path`.
+        table: image table with `image_id`, `path` and optionally `crop`.
         config: parameters.
         executor: where shards are computed; default: in this process, which is right for a GPU.
         pca: what `fit_local_pca` returned.
     """
     ids = table["image_id"].to_numpy(dtype=str)
-    paths = [str(path) for path in table["path"]]
+    paths = image_sources(table)
     pca = pca or LocalPca.none()
     content = digest(
         VERSION,
@@ -157,7 +164,7 @@ def plan_local_extraction(
 
 
 def compute_shard(
-    start: int, paths: Sequence[str], config: LocalFeaturesConfig, pca: LocalPca
+    start: int, paths: Sequence[Source], config: LocalFeaturesConfig, pca: LocalPca
 ) -> dict[str, NDArray[Any]]:
     """Extract consecutive images; see `plan_local_extraction` for the arrays."""
     found: list[LocalFeatures] = []

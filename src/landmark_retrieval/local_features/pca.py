@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from landmark_retrieval.data_sets.image_table import SplitRows
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.images import UnreadableImageError, load_image, resize_long_side
+from landmark_retrieval.images import UnreadableImageError, image_sources, load_image, resize_long_side
 from landmark_retrieval.local_features.config import DelfConfig, LocalFeaturesConfig
 
 logger = logging.getLogger(__name__)
@@ -73,9 +73,9 @@ def fit_local_pca(table: pd.DataFrame, config: LocalFeaturesConfig) -> LocalPca:
     model = build_extractor(extractor)
     count, total = 0, np.zeros(model.dimensions)
     products = np.zeros((model.dimensions, model.dimensions))
-    for row in chosen:
+    for source in image_sources(table.iloc[chosen]):
         try:
-            image = resize_long_side(load_image(str(table["path"].iloc[int(row)])), config.max_side)
+            image = resize_long_side(load_image(source), config.max_side)
         except UnreadableImageError:
             continue
         features = model.extract(image, config.max_keypoints).descriptors.astype(np.float64)

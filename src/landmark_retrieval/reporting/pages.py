@@ -14,6 +14,7 @@ from landmark_retrieval.data_sets import SplitRows, landmark_of, relevant_index_
 from landmark_retrieval.evaluation.gld import average_precision
 from landmark_retrieval.graph import LabelBridge, PathStep, Traversal, label_path, trusted_path
 from landmark_retrieval.graph.kernel import LABEL_EDGE
+from landmark_retrieval.images import Source, image_sources
 from landmark_retrieval.reporting.gallery import (
     Chain,
     GalleryConfig,
@@ -87,10 +88,10 @@ def query_pages(findings: Findings, images: pd.DataFrame, config: GalleryConfig)
     ]
 
 
-def shown_images(pages: Sequence[QueryPage], images: pd.DataFrame) -> dict[int, str]:
-    """Return the file of every image that the pages show, by table row."""
+def shown_images(pages: Sequence[QueryPage], images: pd.DataFrame) -> dict[int, Source]:
+    """Return the file (or the part of it) of every image that the pages show, by table row."""
     rows = sorted({row for page in pages for row in page.images()})
-    return {row: str(path) for row, path in zip(rows, images["path"].iloc[rows], strict=True)}
+    return dict(zip(rows, image_sources(images.iloc[rows]), strict=True))
 
 
 def landmark_names(images: pd.DataFrame) -> dict[int, str]:
