@@ -25,9 +25,9 @@ from landmark_retrieval.cli import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOS = (
-    *("piazza_san_marco_00 piazza_san_marco_01 piazza_san_marco_02 piazza_san_marco_03").split(),
-    *("piazza_san_marco_04 sacre_coeur_00 sacre_coeur_02 sacre_coeur_03 sacre_coeur_05").split(),
-    *("sacre_coeur_06 london_bridge_00 london_bridge_01 london_bridge_02 other_painting").split(),
+    *["piazza_san_marco_00", "piazza_san_marco_01", "piazza_san_marco_02", "piazza_san_marco_03"],
+    *["piazza_san_marco_04", "sacre_coeur_00", "sacre_coeur_02", "sacre_coeur_03", "sacre_coeur_05"],
+    *["sacre_coeur_06", "london_bridge_00", "london_bridge_01", "london_bridge_02", "other_painting"],
 )
 """Photos of the demo that the runs use: 3 queries, 6 index and 5 train images."""
 
@@ -175,7 +175,7 @@ def bare_project(tmp_path_factory: pytest.TempPathFactory, demo_root: Path) -> P
     # Making the tables of an MLflow store takes seconds; every project gets a copy of an empty one.
     with project.entered():
         mlflow.search_experiments()
-    (root / "mlflow.db").rename(root / "empty.db")
+    shutil.copy(root / "mlflow.db", root / "empty.db")
     return project
 
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from landmark_retrieval.configuration import unknown_option
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation.ablation import VARIANTS
+from landmark_retrieval.io import ImageFolderDataset
 from landmark_retrieval.pipeline_registry import STAGES
 from landmark_retrieval.sharding import ShardPlan
 
@@ -102,8 +103,10 @@ def _refuse_input(name: str, catalog: CatalogProtocol) -> NoReturn:
         reason = str(error)
     else:
         reason = f"'{name}' is not there"
-    remedy = "; give the folder of your photos with `--params image_root=DIR`" if name == PHOTOS else ""
-    raise LandmarkRetrievalError(reason + remedy)
+    if name == PHOTOS:
+        option = "image_root" if isinstance(catalog.get(PHOTOS), ImageFolderDataset) else "data_root"
+        reason += f"; give the folder of your photos with `--params {option}=DIR`"
+    raise LandmarkRetrievalError(reason)
 
 
 class TimingHooks:
@@ -121,7 +124,7 @@ class TimingHooks:
     def before_pipeline_run(self, catalog: CatalogProtocol) -> None:
         """Continue from the timings of earlier runs on the same data set."""
         self._catalog = catalog
-        self._seconds = dict(catalog.load(STAGE_SECONDS)["nodes"]) if catalog.exists(STAGE_SECONDS) else {}
+        self._seconds = _stored_seconds(catalog)
         self._store()
 
     @hook_impl
@@ -152,6 +155,17 @@ class TimingHooks:
             for variant in VARIANTS
         }
         self._catalog.save(STAGE_SECONDS, {"nodes": self._seconds, "variants": variants})
+
+
+def _stored_seconds(catalog: CatalogProtocol) -> dict[str, float]:
+    """Return the seconds of every node as stored; none when a killed run left a damaged file."""
+    if not catalog.exists(STAGE_SECONDS):
+        return {}
+    try:
+        return {str(node): float(seconds) for node, seconds in catalog.load(STAGE_SECONDS)["nodes"].items()}
+    except (DatasetError, AttributeError, KeyError, TypeError, ValueError) as error:
+        logger.warning("%s is damaged, timing starts anew: %s", STAGE_SECONDS, " ".join(str(error).split()))
+        return {}
 
 
 class ExperimentHooks(MlflowHook):

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline
+
+from kedro_project import Project
+from landmark_retrieval.evaluation import VARIANTS
+from landmark_retrieval.pipeline_registry import STAGES, register_pipelines
+
+PIPELINES = register_pipelines()
+LAYERS = {
+    "raw": "01_raw",
+    "intermediate": "02_intermediate",
+    "primary": "03_primary",
+    "feature": "04_feature",
+    "model_input": "05_model_input",
+    "models": "06_models",
+    "model_output": "07_model_output",
+    "reporting": "08_reporting",
+}
+"""Kedro's layers and the folders that hold their artifacts."""
+
+NOT_FROM_A_STAGE = {
+    "photos": "the user's",
+    "stage_seconds": "written by the timing hook",
+    "chosen_options": "optional, made by egt_sweep",
+}
+
+
+def is_parameter(name: str) -> bool:
+    return name == "parameters" or name.startswith("params:")
+
+
+def artifacts(pipeline: Pipeline) -> list[str]:
+    return sorted(name for name in pipeline.datasets() if not is_parameter(name))
+
+
+EVERYTHING = sum(PIPELINES.values(), start=Pipeline([]))
+ARTIFACTS = artifacts(EVERYTHING)
+
+
+@pytest.fixture(scope="module")
+def catalog(bare_project: Project) -> DataCatalog:
+    """The catalog of the environment `base`."""
+    return bare_project.catalog(env="base")
+
+
+def filepath_of(dataset: Any) -> str | None:
+    path = dataset._describe().get("filepath")
+    return None if path is None else str(path)
+
+
+def test_registered_pipelines() -> None:
+    assert STAGES == ("features", "knn_graph", "spatial_verification", "egt", "evaluation")
+    assert set(PIPELINES) >= {*STAGES, "__default__"}
+    whole = sum((PIPELINES[stage] for stage in STAGES), start=Pipeline([]))
+    assert {node.name for node in PIPELINES["__default__"].nodes} == {node.name for node in whole.nodes}
+    assert sum(len(PIPELINES[stage].nodes) for stage in STAGES) == len(whole.nodes)
+
+
+def test_free_inputs_are_made_by_an_earlier_stage() -> None:
+    made: set[str] = set()
+    for stage in STAGES:
+        free = {name for name in PIPELINES[stage].inputs() if not is_parameter(name)}
+        assert free <= made | NOT_FROM_A_STAGE.keys(), stage
+        made |= PIPELINES[stage].all_outputs()
+    for name in PIPELINES.keys() - {*STAGES, "__default__"}:
+        free = {name for name in PIPELINES[name].inputs() if not is_parameter(name)}
+        assert free <= made | NOT_FROM_A_STAGE.keys(), name
+
+
+def test_stages_do_not_make_what_another_stage_makes() -> None:
+    makers = Counter(name for stage in STAGES for name in PIPELINES[stage].all_outputs())
+    assert {name for name, count in makers.items() if count > 1} == set()
+
+
+def test_names_are_unique() -> None:
+    nodes = [node.name for node in PIPELINES["__default__"].nodes]
+    assert len(nodes) == len({name.lower() for name in nodes})
+    assert len(ARTIFACTS) == len({name.lower() for name in ARTIFACTS})
+    assert all(node.func.__doc__ or node.func.__name__ == "gather_run" for node in EVERYTHING.nodes)
+
+
+@pytest.mark.parametrize("name", ARTIFACTS)
+def test_every_artifact_is_in_the_catalog_with_its_layer(name: str, catalog: DataCatalog) -> None:
+    assert name in catalog
+    dataset = catalog.get(name)
+    assert dataset is not None
+    assert not isinstance(dataset, MemoryDataset)
+    layer = dataset.metadata["kedro-viz"]["layer"]
+    assert layer in LAYERS
+    path = filepath_of(dataset)
+    # What belongs to the held-out images lies in one folder, whatever its layer in the graph.
+    if path is not None and not name.startswith("held_out."):
+        assert f"/data/{LAYERS[layer]}/" in path.replace("\\", "/"), path
+
+
+def test_no_two_artifacts_share_a_file(catalog: DataCatalog) -> None:
+    paths = Counter(filepath_of(catalog.get(name)) for name in ARTIFACTS)
+    del paths[None]
+    assert {path for path, count in paths.items() if count > 1} == set()
+
+
+def test_explicit_catalog_entries_are_used(catalog: DataCatalog) -> None:
+    explicit = {name for name in catalog.keys() if not is_parameter(name)}  # noqa: SIM118 (not a dict)
+    assert explicit <= set(ARTIFACTS)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_have_their_results_by_name(variant: str) -> None:
+    made = PIPELINES["__default__"].all_outputs()
+    assert {f"{variant}.{kind}" for kind in ("ranking", "metrics", "submission", "mlflow_run")} <= made
+    assert f"{variant}.metrics" in PIPELINES["evaluation"].all_outputs()
+    # A ranking needs no more than the stages before it.
+    needed = PIPELINES["__default__"].to_outputs(f"{variant}.ranking")
+    later = VARIANTS[VARIANTS.index(variant) + 1 :]
+    assert not {f"{name}.ranking" for name in later} & needed.all_outputs()
+
+
+def test_every_parameter_group_is_read_and_every_read_one_exists(catalog: DataCatalog) -> None:
+    read = {name.removeprefix("params:") for name in EVERYTHING.inputs() if name.startswith("params:")}
+    assert read == set(catalog.load("parameters"))

@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from kedro_project import DESCRIPTOR, PARAMETERS, Project
+from landmark_retrieval.cli import cli
+from landmark_retrieval.data_sets import SplitRows
+from landmark_retrieval.evaluation import VARIANTS
+from landmark_retrieval.hooks import data_set_name
+
+Edit = Callable[[Project, Callable[[pd.DataFrame], pd.DataFrame]], None]
+BAD_IMAGES = {
+    # name: split, landmark, part of the reason that is reported
+    "missing": ("index", "4", "file not found"),
+    "truncated": ("query", "3", "truncated"),
+    "text": ("train", "3", "cannot identify image file"),
+    "tiny": ("index", "3", "1x1"),
+}
+
+
+def rows_of(*images: tuple[str, str, str]) -> pd.DataFrame:
+    """Return rows of an image table: (image_id, split, landmark_id)."""
+    rows = pd.DataFrame(images, columns=["image_id", "split", "landmark_id"])
+    rows.insert(1, "path", "images/" + rows["image_id"] + ".jpg")
+    return rows
+
+
+@pytest.fixture(scope="module")
+def bad_images(bare_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished run on photos of which four cannot be read and one is a strip."""
+    project = bare_project.copy(tmp_path_factory.mktemp("bad") / "project")
+    photos = project.root / "photos"
+    table = pd.read_csv(photos / "images.csv", dtype=str, keep_default_na=False)
+    added = [(name, split, landmark) for name, (split, landmark, _) in BAD_IMAGES.items()]
+    table = pd.concat([rows_of(*added, ("strip", "index", "")), table]).fillna("")
+    table.to_csv(photos / "images.csv", index=False)
+    images = photos / "images"
+    whole = (images / "piazza_san_marco_00.jpg").read_bytes()
+    (images / "truncated.jpg").write_bytes(whole[: len(whole) // 3])
+    (images / "text.jpg").write_text("this is no image\n" * 50)
+    Image.new("RGB", (1, 1), "red").save(images / "tiny.jpg")
+    stripes = np.random.default_rng(0).integers(0, 256, (5, 2000, 3), dtype=np.uint8)
+    Image.fromarray(stripes).resize((20000, 50), Image.Resampling.NEAREST).save(images / "strip.jpg")
+    project.succeed()
+    return project
+
+
+def submissions(project: Project) -> dict[str, dict[str, list[str]]]:
+    """Return per variant and query the ranked ids."""
+    tables = {variant: project.load(f"{variant}.submission") for variant in VARIANTS}
+    return {
+        variant: {row.id: row.images.split() for row in table.itertuples()}
+        for variant, table in tables.items()
+    }
+
+
+def test_unreadable_images_are_named_and_counted(bad_images: Project) -> None:
+    skipped = bad_images.load("skipped_images").set_index("image_id")
+    assert set(skipped.index) == set(BAD_IMAGES)
+    for name, (split, _, reason) in BAD_IMAGES.items():
+        assert skipped.loc[name, "split"] == split
+        assert reason in skipped.loc[name, "reason"]
+    reports = bad_images.root / "data" / "08_reporting"
+    assert "4 images were skipped as unreadable" in (reports / "ablation.txt").read_text()
+    page = (reports / "gallery.html").read_text()
+    assert all(name in page for name in BAD_IMAGES)
+
+
+def test_unreadable_images_are_never_found(bad_images: Project) -> None:
+    for variant, results in submissions(bad_images).items():
+        assert len(results) == 4
+        assert results.pop("truncated") == [], variant
+        found = {image for images in results.values() for image in images}
+        assert not found & BAD_IMAGES.keys(), variant
+        assert "strip" in found, variant
+    table = bad_images.load("image_table")
+    descriptors = bad_images.load("blend.descriptors")
+    norms = dict(zip(table["image_id"], np.linalg.norm(descriptors.matrix, axis=1), strict=True))
+    for name, norm in norms.items():
+        assert norm == pytest.approx(0 if name in BAD_IMAGES else 1, abs=1e-5), name
+
+
+def test_unreadable_query_scores_nothing_and_counts(bad_images: Project) -> None:
+    table = bad_images.table()
+    # Of four queries that have positives one cannot be read, so none of the metrics reaches 1.
+    assert (table["mAP_at_100"] <= 0.75 + 1e-9).all()
+    assert (table["mAP_at_100"] > 0.2).all()
+    assert bad_images.load("blend.metrics")["queries"] == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda table: pd.concat([table, table.iloc[[3]]]),
+            "duplicate image_id 'piazza_san_marco_00' in line 5 and line 16",
+        ),
+        (
+            lambda table: table.assign(split=table["split"].replace("train", "trian")),
+            "line 3: split 'trian' of image 'london_bridge_01' is unknown; allowed are query, index, train",
+        ),
+        (
+            lambda table: table.assign(
+                landmark_id=np.where(table["split"] == "query", "77", table["landmark_id"])
+            ),
+            "no query has an image of its landmark in the index",
+        ),
+        (lambda table: table.drop(columns="path"), "column path is missing"),
+        (lambda table: table.assign(path="nowhere/" + table["path"]), "none of its 14 image files exists"),
+        (lambda table: table[table["split"] != "query"], "no image has split 'query'"),
+    ],
+    ids=["duplicate", "unknown-split", "no-positive", "no-path", "wrong-folder", "no-query"],
+)
+def test_bad_tables_are_refused(
+    project: Project,
+    edit_table: Edit,
+    change: Callable[[pd.DataFrame], pd.DataFrame],
+    expected: str,
+) -> None:
+    edit_table(project, change)
+    message = project.refuse()
+    assert expected in message
+    assert str(project.root / "photos" / "images.csv") in message
+    assert not (project.root / "data" / "02_intermediate" / "tiny" / "image_table.csv").exists()
+
+
+def test_without_train_images_the_last_two_variants_are_equal(
+    project: Project, edit_table: Edit, caplog: pytest.LogCaptureFixture
+) -> None:
+    edit_table(project, lambda table: table[table["split"] != "train"])
+    with caplog.at_level(logging.INFO, logger="landmark_retrieval"):
+        project.succeed()
+    assert "no train images, so semi-supervised EGT has no labels to use and equals plain EGT" in caplog.text
+    results = submissions(project)
+    assert results["blend_qe_sv_semisup_egt"] == results["blend_qe_sv_egt"]
+    table = project.table().set_index("variant").drop(columns="seconds")
+    assert table.loc["blend_qe_sv_semisup_egt"].equals(table.loc["blend_qe_sv_egt"])
+    assert "0 train images" in (project.root / "data/08_reporting/ablation.txt").read_text()
+
+
+def test_k_larger_than_the_index_pads_and_says_so(
+    project_with_results: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    project_with_results.succeed("--pipelines", "knn_graph", "--params", "knn.k=500")
+    assert "k = 500 but the database has 6 images" in caplog.text
+    assert "Set knn.k lower" in caplog.text
+    graph = project_with_results.load("blend.knn_graph")
+    assert (graph.query_neighbors[:, :6] >= 0).all()
+    assert (graph.query_neighbors[:, 6:] == -1).all()
+    assert (graph.index_neighbors[:, 5:] == -1).all()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ("knnn.k=3", ("unknown parameter 'knnn': did you mean 'knn'?", "blend", "egt", "gallery")),
+        ("knn.kk=3", ("Parameter 'knn': unknown option 'kk': did you mean 'k'?", "memory_gib, storage")),
+        (
+            "verification.ransac.treshold=3",
+            ("Parameter 'verification': unknown option 'treshold': did you mean 'threshold'?",),
+        ),
+        ("knn.k=0", ("Parameter 'knn'", "greater than or equal to 1")),
+        ("expansion.method=mean", ("Parameter 'expansion'", "'average', 'alpha' or 'inlier_weighted'")),
+        ("local_features.extractor.name=orb", ("Parameter 'local_features'", "'aliked', 'disk'")),
+        ("gem.backbone.name=resnet5000", ("unknown network 'resnet5000'",)),
+    ],
+)
+def test_refused_parameters(bare_project: Project, parameters: str, expected: tuple[str, ...]) -> None:
+    message = bare_project.refuse("--params", parameters)
+    for part in expected:
+        assert part in message
+    assert "Failed to instantiate" not in message
+    assert "http" not in message
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        (
+            {"verificaton": {"candidates": 5}},
+            ("unknown parameter 'verificaton'", "'verification'", "knn"),
+        ),
+        ({"ranking": {"lenght": 5}}, ("unknown option 'lenght': did you mean 'length'? options here are",)),
+        ({"gem": {**DESCRIPTOR, "poling": {}}}, ("Parameter 'gem': unknown option 'poling'", "'pooling'")),
+    ],
+)
+def test_misspelt_names_in_files(
+    project: Project, groups: dict[str, object], expected: tuple[str, ...]
+) -> None:
+    project.configure(**groups)
+    for part in expected:
+        assert part in project.refuse()
+
+
+def test_several_refused_parameters_are_all_named(bare_project: Project) -> None:
+    message = bare_project.refuse("--params", "knn.kk=3,ranking.lenght=4")
+    assert message.count("unknown option") == 2
+    assert "; Parameter '" in message
+
+
+def test_folder_environment_says_how_to_give_the_folder(bare_project: Project) -> None:
+    assert "--params image_root=DIR" in bare_project.refuse(env="folder")
+    missing = str(bare_project.root / "not there")
+    message = bare_project.refuse("--params", f"image_root={missing}", env="folder")
+    assert f"{missing}: no such folder" in message
+    assert "--params image_root=DIR" in message
+    assert "no such folder" in bare_project.refuse("--params", "image_root=absent")
+
+
+def test_folder_of_sub_folders_gets_its_splits_written(project: Project) -> None:
+    shutil.copy(project.root / "conf/test/parameters.yml", project.root / "conf/folder/parameters.yml")
+    photos, folders = project.root / "photos" / "images", project.root / "mine"
+    for file in photos.iterdir():
+        landmark = "distractors" if file.name.startswith("other") else file.stem[:-3]
+        (folders / landmark).mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, folders / landmark)
+    # What a folder is asked for twice with one seed is drawn the same.
+    tables = []
+    for _ in range(2):
+        result = project.run("--pipelines", "features", "--params", f"image_root={folders}", env="folder")
+        assert result.exit_code == 0, result.output
+        name = data_set_name(None, str(folders))
+        tables.append(pd.read_csv(project.root / "data" / "02_intermediate" / name / "image_table.csv"))
+    assert tables[0].equals(tables[1])
+    rows = SplitRows.from_table(tables[0])
+    assert rows.query.stop == 3
+    assert len(rows) == 14
+    assert tables[0]["landmark"].nunique() == 3
+    assert name.startswith("mine-")
+
+
+def test_names_of_pipelines_and_nodes_that_do_not_exist(bare_project: Project) -> None:
+    result = bare_project.run("--pipelines", "knn_grpah")
+    assert result.exit_code != 0
+    assert "knn_graph" in f"{result.output}{result.exception}"
+
+
+def test_missing_artifact_from_the_command_line(project: Project) -> None:
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{project.root}/mlflow.db"}
+    finished = subprocess.run(
+        [str(Path(sys.executable).with_name("kedro")), "run", "--env", "test", "--pipelines", "evaluation"],
+        cwd=project.root,
+        env={**environment, "KEDRO_DISABLE_TELEMETRY": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 1
+    assert "Traceback" not in finished.stderr
+    (line,) = (line for line in finished.stderr.splitlines() if line.startswith("Error: "))
+    assert line.startswith("Error: the artifact '")
+    assert "make it with `kedro run --pipelines " in line
+    assert finished.stderr.rstrip().endswith(line)
+    assert project.mlflow_runs() == []
+
+
+def test_ablation_command(finished_project: Project, bare_project: Project) -> None:
+    with finished_project.entered():
+        result = CliRunner().invoke(cli, ["ablation"])
+    assert result.exit_code == 0
+    assert all(variant in result.output for variant in VARIANTS)
+    assert "make mlflow" in result.output
+    with bare_project.entered():
+        result = CliRunner().invoke(cli, ["ablation"])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: data/08_reporting/ablation.txt: no ablation table yet")
+
+
+def test_test_environment_differs_from_base_as_meant(bare_project: Project) -> None:
+    loaded = bare_project.catalog().load("parameters")
+    for group in PARAMETERS:
+        given = loaded[group].model_dump(mode="json", exclude_unset=True)
+        assert given.keys() == PARAMETERS[group].keys()

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+import shutil
+from typing import Any
+
+import mlflow
+import pytest
+from click.testing import CliRunner
+from kedro.framework.startup import bootstrap_project
+from mlflow.entities import Run
+
+from kedro_project import Project
+from landmark_retrieval import reporting
+from landmark_retrieval.cli import cli
+from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.evaluation import VARIANTS
+from landmark_retrieval.pipeline_registry import register_pipelines
+from landmark_retrieval.pipelines.egt import nodes as egt_nodes
+
+
+def fail(*_: Any, **__: Any) -> Any:
+    raise LandmarkRetrievalError("the disk\nis full")
+
+
+def by_name(runs: list[Run]) -> dict[str, Run]:
+    return {run.info.run_name: run for run in runs}
+
+
+def test_failing_node_marks_the_run_and_keeps_artifacts(
+    project_with_results: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = project_with_results.root / "data" / "07_model_output" / "tiny"
+    shutil.rmtree(outputs / "blend_qe_sv_egt")
+    index_graph = project_with_results.root / "data" / "05_model_input" / "tiny" / "index_graph"
+    shutil.rmtree(index_graph)
+    before = project_with_results.shards()
+    monkeypatch.setattr(egt_nodes, "explore_exploit", fail)
+    assert project_with_results.refuse("--pipelines", "egt") == "the disk is full"
+    (run,) = project_with_results.mlflow_runs()
+    assert run.info.status == "FAILED"
+    assert run.info.end_time is not None
+    assert (index_graph / "indices.npy").exists()
+    assert not (outputs / "blend_qe_sv_egt").exists()
+    assert project_with_results.shards() == before
+    monkeypatch.undo()
+    project_with_results.succeed("--pipelines", "egt")
+    first, second = project_with_results.mlflow_runs()
+    assert (first.info.status, second.info.status) == ("FAILED", "FINISHED")
+
+
+def test_failure_within_a_variants_run_marks_both(
+    project_with_results: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow, "log_figure", fail)
+    assert "the disk is full" in project_with_results.refuse("--nodes", "evaluation.blend.log_mlflow_run")
+    runs = by_name(project_with_results.mlflow_runs())
+    assert {name: run.info.status for name, run in runs.items()} == {
+        "__default__": "FAILED",
+        "blend": "FAILED",
+    }
+
+
+def test_variants_finished_before_a_failure_stay_finished(
+    project_with_results: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "plot_ablation", fail)
+    project_with_results.refuse("--pipelines", "evaluation")
+    runs = by_name(project_with_results.mlflow_runs())
+    assert runs.pop("evaluation").info.status == "FAILED"
+    assert {run.info.status for run in runs.values()} <= {"FINISHED"}
+
+
+def test_a_run_of_the_caller_is_used_and_stays_open(project_with_results: Project) -> None:
+    with project_with_results.entered():
+        bootstrap_project(project_with_results.root)
+        mlflow.set_experiment("mine")
+        with mlflow.start_run(run_name="mine") as outer:
+            arguments = ["run", "--env", "test", "--nodes", "evaluation.blend.log_mlflow_run"]
+            result = CliRunner().invoke(cli, arguments)
+            assert result.exit_code == 0, result.output
+            active = mlflow.active_run()
+            assert active is not None
+            assert active.info.run_id == outer.info.run_id
+        assert mlflow.active_run() is None
+    runs = by_name(project_with_results.mlflow_runs())
+    assert set(runs) == {"mine", "blend"}
+    assert runs["blend"].data.tags["mlflow.parentRunId"] == outer.info.run_id
+
+
+def test_parameters_are_logged_flat(finished_project: Project) -> None:
+    parent = by_name(finished_project.mlflow_runs())["__default__"]
+    parameters = parent.data.params
+    assert parameters["verification.ransac.method"] == "pydegensac"
+    assert parameters["local_features.extractor.name"] == "sift"
+    assert parameters["verification_executor.backend"] == "sequential"
+    assert not any("Config(" in value for value in parameters.values())
+
+
+def test_time_is_measured_of_nodes_and_adds_up_for_variants(finished_project: Project) -> None:
+    timing = finished_project.load("stage_seconds")
+    whole = register_pipelines()["__default__"]
+    # Nodes with several outputs or none count once; every node before a ranking is there.
+    for variant in VARIANTS:
+        names = [node.name for node in whole.to_outputs(f"{variant}.ranking").nodes]
+        assert set(names) <= set(timing["nodes"])
+        total = sum(timing["nodes"][name] for name in names)
+        assert timing["variants"][variant] == pytest.approx(total, abs=0.01)
+
+
+def test_stored_shards_count_the_time_they_took(project_with_results: Project) -> None:
+    name = "gem.extract_descriptors"
+    folder = project_with_results.root / "data/03_primary/tiny/gem/raw_descriptors"
+    for file in folder.glob("*.seconds"):
+        file.write_text("50.0")
+    shards = len(list(folder.glob("*.npz")))
+    project_with_results.succeed("--nodes", name)
+    timing = project_with_results.load("stage_seconds")
+    assert timing["nodes"][name] == pytest.approx(50.0 * shards)
+    assert all(seconds > 50 for seconds in timing["variants"].values())
+
+
+def test_damaged_timings_do_not_stop_a_run(project_with_results: Project) -> None:
+    file = project_with_results.root / "data/07_model_output/tiny/stage_seconds.json"
+    file.write_text('{"nodes": {"a')
+    project_with_results.succeed("--nodes", "blend.rank_neighbors")
+    assert set(json.loads(file.read_text())["nodes"]) == {"blend.rank_neighbors"}
+
+
+def test_refused_runs_are_neither_tracked_nor_timed(project: Project) -> None:
+    project.refuse("--pipelines", "egt")
+    project.refuse("--params", "knn.kk=1")
+    assert project.mlflow_runs() == []
+    assert not (project.root / "data").exists()
