@@ -33,32 +33,42 @@ STAGE_SECONDS = "stage_seconds"
 PHOTOS = "photos"
 """Catalog entry of the photos, the only input that no stage makes."""
 
-RUNTIME_OPTIONS = ("image_root",)
+RUNTIME_OPTIONS = ("image_root", "data_root", "distractors")
 """Options of `kedro run --params` that the catalog reads; all others are parameter groups."""
 
 
-def data_set_name(configured: str | None, image_root: str | None) -> str:
+def data_set_name(
+    configured: str | None,
+    image_root: str | None,
+    data_root: str | None = None,
+    distractors: bool = False,
+) -> str:
     """Name the folder of a data set's artifacts (the OmegaConf resolver `data_set_name` in the catalog).
 
     Args:
         configured: the environment's own name for its data set, used unless photos are given.
         image_root: folder of photos given on the command line, or None.
+        data_root: folder of a public data set given on the command line, or None.
+        distractors: whether its distractors are used.
 
     Returns:
-        `configured`, or the folder's name with a digest of its full path, so that two folders never mix.
+        `configured`, or the folder's name (for a public data set its own) with a digest of the folder's full
+        path, so that two folders never mix.
     """
-    if image_root is None:
+    folder = image_root or data_root
+    if folder is None:
         return configured or "none"
-    path = Path(image_root).expanduser().resolve()
-    return f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+    path = Path(folder).expanduser().resolve()
+    name = path.name if image_root else f"{configured}{'_1m' if distractors else ''}"
+    return f"{name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
 
 
 class ArtifactHooks:
     """Before anything runs: refuse unknown parameters and name what a single pipeline misses."""
 
     @hook_impl
-    def after_catalog_created(self, parameters: dict[str, Any]) -> None:
-        """Refuse parameter groups that no node reads (misspelt names in `--params` or in a file)."""
+    def after_catalog_created(self, catalog: CatalogProtocol, parameters: dict[str, Any]) -> None:
+        """Refuse parameters that nothing reads (misspelt, or of another environment)."""
         known = set(RUNTIME_OPTIONS)
         for pipeline in pipelines.values():
             known |= {
@@ -69,6 +79,13 @@ class ArtifactHooks:
         for name in parameters["parameters"]:
             if name not in known:
                 raise LandmarkRetrievalError(unknown_option(name, sorted(known), kind="parameter"))
+        read = getattr(catalog.get(PHOTOS), "RUNTIME_OPTIONS", RUNTIME_OPTIONS)
+        for name in RUNTIME_OPTIONS:
+            if name in parameters["parameters"] and name not in read:
+                raise LandmarkRetrievalError(
+                    f"'{name}' has no meaning in this environment: image_root belongs to --env folder, "
+                    "data_root to gldv2, roxford5k and rparis6k, distractors to the last two"
+                )
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:

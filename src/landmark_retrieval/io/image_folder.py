@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar
 
 import pandas as pd
-from kedro.io import AbstractDataset
-from kedro_datasets._typing import TablePreview
 
 from landmark_retrieval.data_sets import read_image_folder
-from landmark_retrieval.io.errors import ArtifactError, passed_on
+from landmark_retrieval.io.errors import passed_on
+from landmark_retrieval.io.photos import PhotosDataset
 
 
-class ImageFolderDataset(AbstractDataset[Any, pd.DataFrame]):
+class ImageFolderDataset(PhotosDataset):
     """Photos with a table `images.csv`, or one sub-folder of photos per landmark; read-only.
 
     Loads the raw table of `landmark_retrieval.data_sets.read_image_folder`; the photos stay on disk.
@@ -24,12 +22,13 @@ class ImageFolderDataset(AbstractDataset[Any, pd.DataFrame]):
         metadata: for plugins such as kedro-viz.
     """
 
+    RUNTIME_OPTIONS: ClassVar[tuple[str, ...]] = ("image_root",)
+
     def __init__(
         self, *, filepath: str, allow_outside: bool = False, metadata: dict[str, Any] | None = None
     ) -> None:
-        self._filepath = Path(filepath)
+        super().__init__(filepath=filepath, metadata=metadata)
         self._allow_outside = allow_outside
-        self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
         """Return the raw image table.
@@ -39,28 +38,6 @@ class ImageFolderDataset(AbstractDataset[Any, pd.DataFrame]):
         """
         with passed_on():
             return read_image_folder(self._filepath, allow_outside=self._allow_outside)
-
-    def save(self, data: Any) -> NoReturn:
-        """Refuse: photos are an input.
-
-        Raises:
-            ArtifactError: always.
-        """
-        raise ArtifactError(
-            f"{self._filepath}: photos are read-only; save the image table under another name"
-        )
-
-    def preview(self, nrows: int = 10) -> TablePreview:
-        """Return the first rows for kedro-viz.
-
-        Args:
-            nrows: number of rows.
-        """
-        rows = self.load().head(nrows).astype(object)
-        return TablePreview(rows.where(rows.notna(), None).to_dict(orient="split"))
-
-    def _exists(self) -> bool:
-        return self._filepath.exists()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "allow_outside": self._allow_outside}

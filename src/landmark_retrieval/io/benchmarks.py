@@ -1,0 +1,97 @@
+"""Kedro datasets of the public benchmarks, read as they are published."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import pandas as pd
+from kedro_datasets._typing import TablePreview
+
+from landmark_retrieval.data_sets.gldv2 import read_gldv2
+from landmark_retrieval.data_sets.revisited import read_revisited
+from landmark_retrieval.io.errors import passed_on
+from landmark_retrieval.io.photos import PhotosDataset
+
+
+class Gldv2Dataset(PhotosDataset):
+    """Google Landmarks v2; read-only. Loads the raw table of `data_sets.gldv2.read_gldv2`.
+
+    Args:
+        filepath: folder of the data set.
+        train: train images: `all`, `clean` or `none`.
+        queries: test images: `all`, or the `scored` ones only.
+        metadata: for plugins such as kedro-viz.
+    """
+
+    RUNTIME_OPTIONS: ClassVar[tuple[str, ...]] = ("data_root",)
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        train: Literal["all", "clean", "none"] = "all",
+        queries: Literal["all", "scored"] = "all",
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(filepath=filepath, metadata=metadata)
+        self._train = train
+        self._queries = queries
+
+    def load(self) -> pd.DataFrame:
+        """Return the raw image table.
+
+        Raises:
+            ArtifactError: see `landmark_retrieval.data_sets.gldv2.read_gldv2`.
+        """
+        with passed_on():
+            return read_gldv2(self._filepath, self._train, self._queries)
+
+    def preview(self, nrows: int = 10) -> TablePreview:
+        """Return the first rows for kedro-viz, without reading the train images.
+
+        Args:
+            nrows: number of rows.
+        """
+        with passed_on():
+            rows = read_gldv2(self._filepath, "none", self._queries).head(nrows).astype(object)
+        return TablePreview(rows.where(rows.notna(), None).to_dict(orient="split"))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath), "train": self._train, "queries": self._queries}
+
+
+class RevisitedDataset(PhotosDataset):
+    """Revisited Oxford or Paris; read-only. Loads the raw table of `data_sets.revisited.read_revisited`.
+
+    Args:
+        filepath: folder of the data set, or of several.
+        name: `roxford5k` or `rparis6k`.
+        distractors: whether the million images of revisitop1m join the index.
+        metadata: for plugins such as kedro-viz.
+    """
+
+    RUNTIME_OPTIONS: ClassVar[tuple[str, ...]] = ("data_root", "distractors")
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        name: Literal["roxford5k", "rparis6k"],
+        distractors: bool = False,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(filepath=filepath, metadata=metadata)
+        self._name = name
+        self._distractors = distractors
+
+    def load(self) -> pd.DataFrame:
+        """Return the raw image table.
+
+        Raises:
+            ArtifactError: see `landmark_retrieval.data_sets.revisited.read_revisited`.
+        """
+        with passed_on():
+            return read_revisited(self._filepath, self._name, self._distractors)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath), "name": self._name, "distractors": self._distractors}

@@ -1,0 +1,50 @@
+"""What all Kedro datasets of photos have in common: they are read-only and show their first rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+import pandas as pd
+from kedro.io import AbstractDataset
+from kedro_datasets._typing import TablePreview
+
+from landmark_retrieval.io.errors import ArtifactError
+
+
+class PhotosDataset(AbstractDataset[Any, pd.DataFrame]):
+    """Photos on disk; loading gives their raw image table, the photos stay where they are.
+
+    Args:
+        filepath: where they are.
+        metadata: for plugins such as kedro-viz.
+    """
+
+    RUNTIME_OPTIONS: ClassVar[tuple[str, ...]] = ()
+    """Options of `kedro run --params` by which the catalog sets such an entry."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+
+    def save(self, data: Any) -> NoReturn:
+        """Refuse: photos are an input.
+
+        Raises:
+            ArtifactError: always.
+        """
+        raise ArtifactError(
+            f"{self._filepath}: photos are read-only; save the image table under another name"
+        )
+
+    def preview(self, nrows: int = 10) -> TablePreview:
+        """Return the first rows for kedro-viz.
+
+        Args:
+            nrows: number of rows.
+        """
+        rows = self.load().head(nrows).astype(object)
+        return TablePreview(rows.where(rows.notna(), None).to_dict(orient="split"))
+
+    def _exists(self) -> bool:
+        return self._filepath.exists()
