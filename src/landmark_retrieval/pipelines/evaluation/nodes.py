@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from landmark_retrieval import evaluation, reporting
 from landmark_retrieval.data_sets import DataSetConfig, SplitRows, relevant_index_rows, split_counts
+from landmark_retrieval.descriptors import Descriptors
 from landmark_retrieval.evaluation import (
     VARIANTS,
     Ranking,
@@ -22,6 +23,7 @@ from landmark_retrieval.evaluation import (
     format_table,
     intervals_table,
 )
+from landmark_retrieval.evaluation.protocols import evaluate_protocol
 from landmark_retrieval.graph import LabelBridge, Traversal
 from landmark_retrieval.reporting import (
     Findings,
@@ -36,9 +38,11 @@ from landmark_retrieval.reporting import (
 )
 
 
-def evaluate(ranking: Ranking, images: pd.DataFrame) -> dict[str, float]:
-    """Measure the ranking of one variant."""
-    return evaluate_variant(ranking.rows, relevant_index_rows(images), _query_usage(images))
+def evaluate(ranking: Ranking, images: pd.DataFrame, descriptors: Descriptors) -> dict[str, float]:
+    """Measure the ranking of one variant, also by the data set's own protocol where it has one."""
+    metrics = evaluate_variant(ranking.rows, relevant_index_rows(images), _query_usage(images))
+    everything = slice(0, len(images))
+    return {**metrics, **evaluate_protocol(ranking.rows, images, descriptors.part(everything))}
 
 
 def make_submission(ranking: Ranking, images: pd.DataFrame) -> pd.DataFrame:

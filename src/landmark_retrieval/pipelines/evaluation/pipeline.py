@@ -74,11 +74,12 @@ def create_scoring_pipeline(variant: str) -> Pipeline:
         variant: name of the variant.
     """
     namespace = f"{NAMESPACE}.{variant}"
+    searched = VARIANTS[0] if variant == VARIANTS[0] else VARIANTS[1]  # the later ones search the same graph
     return Pipeline(
         [
             Node(
                 nodes.evaluate,
-                inputs=[f"{variant}.ranking", "image_table"],
+                inputs=[f"{variant}.ranking", "image_table", f"{searched}.descriptors"],
                 outputs=f"{variant}.metrics",
                 name="evaluate",
                 namespace=namespace,
