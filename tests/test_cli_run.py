@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from kedro.framework.cli.utils import find_run_command
 from PIL import Image
 
 from kedro_project import DESCRIPTOR, PARAMETERS, Project
@@ -226,10 +227,11 @@ def test_folder_of_sub_folders_gets_its_splits_written(project: Project) -> None
         landmark = "distractors" if file.name.startswith("other") else file.stem[:-3]
         (folders / landmark).mkdir(parents=True, exist_ok=True)
         shutil.copy(file, folders / landmark)
-    # What a folder is asked for twice with one seed is drawn the same.
+    # Splits drawn twice with one seed are the same.
     tables = []
     for _ in range(2):
-        result = project.run("--pipelines", "features", "--params", f"image_root={folders}", env="folder")
+        arguments = ("--nodes", "prepare_image_table", "--params", f"image_root={folders}")
+        result = project.run(*arguments, env="folder")
         assert result.exit_code == 0, result.output
         name = data_set_name(None, str(folders))
         tables.append(pd.read_csv(project.root / "data" / "02_intermediate" / name / "image_table.csv"))
@@ -241,10 +243,17 @@ def test_folder_of_sub_folders_gets_its_splits_written(project: Project) -> None
     assert name.startswith("mine-")
 
 
-def test_names_of_pipelines_and_nodes_that_do_not_exist(bare_project: Project) -> None:
-    result = bare_project.run("--pipelines", "knn_grpah")
-    assert result.exit_code != 0
-    assert "knn_graph" in f"{result.output}{result.exception}"
+def test_pipelines_that_do_not_exist(bare_project: Project) -> None:
+    message = bare_project.refuse("--pipelines", "knn_grpah")
+    assert message.startswith("unknown pipeline 'knn_grpah': did you mean 'knn_graph'? pipelines here are ")
+
+
+def test_environments_that_do_not_exist(bare_project: Project) -> None:
+    assert str(bare_project.root / "conf" / "foldr") in bare_project.refuse(env="foldr")
+
+
+def test_all_commands_run_the_same() -> None:
+    assert find_run_command("landmark_retrieval") is cli.commands["run"]
 
 
 def test_missing_artifact_from_the_command_line(project: Project) -> None:

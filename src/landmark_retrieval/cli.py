@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from landmark_retrieval.configuration import unknown_option
 from landmark_retrieval.errors import LandmarkRetrievalError
 
 
@@ -120,7 +121,9 @@ def _parameter_problems(message: str) -> str:
 
 def _run_with_plain_errors() -> click.Command:
     """Return Kedro's own `run`, which prints what users are meant to read as one line."""
+    from kedro.config import MissingConfigException
     from kedro.framework.cli.project import run
+    from kedro.framework.project import pipelines
     from kedro.io.core import DatasetError
     from kedro.validation.exceptions import ParameterValidationError
 
@@ -129,11 +132,14 @@ def _run_with_plain_errors() -> click.Command:
 
     @functools.wraps(original)
     def callback(*args: Any, **kwargs: Any) -> Any:
+        for name in kwargs["pipelines"]:
+            if name not in pipelines:
+                raise click.ClickException(unknown_option(name, sorted(pipelines), kind="pipeline"))
         try:
             return original(*args, **kwargs)
         except ParameterValidationError as error:
             raise click.ClickException(_parameter_problems(str(error))) from error
-        except LandmarkRetrievalError as error:
+        except (LandmarkRetrievalError, MissingConfigException) as error:
             raise click.ClickException(" ".join(str(error).split())) from error
         except DatasetError as error:
             raise click.ClickException(" ".join(str(error.__cause__ or error).split())) from error
@@ -143,4 +149,7 @@ def _run_with_plain_errors() -> click.Command:
     )
 
 
-cli.add_command(_run_with_plain_errors())
+run = _run_with_plain_errors()
+"""What `kedro run`, `landmark-retrieval` and `python -m landmark_retrieval` execute."""
+
+cli.add_command(run)
