@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
 from typing import Any
 
 import click
 
+from landmark_retrieval.commands.data_set import data_set
+from landmark_retrieval.commands.errors import plain_errors
+from landmark_retrieval.commands.evaluate import evaluate
 from landmark_retrieval.configuration import unknown_option
 from landmark_retrieval.errors import LandmarkRetrievalError
 
@@ -16,19 +18,6 @@ from landmark_retrieval.errors import LandmarkRetrievalError
 @click.group(name="landmark_retrieval")
 def cli() -> None:
     """Commands of the landmark retrieval project."""
-
-
-def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a command print errors that users are meant to read as one line, and exit with status 1."""
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except LandmarkRetrievalError as error:
-            raise click.ClickException(str(error)) from error
-
-    return wrapped
 
 
 @cli.command()
@@ -153,3 +142,5 @@ run = _run_with_plain_errors()
 """What `kedro run`, `landmark-retrieval` and `python -m landmark_retrieval` execute."""
 
 cli.add_command(run)
+cli.add_command(evaluate)
+cli.add_command(data_set)
