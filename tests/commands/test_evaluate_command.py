@@ -20,8 +20,8 @@ q1,a x b
 q2,x x c
 q3,a
 """
-# By hand. q1: hits at ranks 1 and 3 of 2 relevant: (1/1 + 2/3) / 2. q2: the repetition keeps its rank, hit at 3
-# of 1: 1/3. q3 is ignored. q4 has no predictions: 0, position 101.
+# By hand. q1: hits at ranks 1 and 3 of 2 relevant: (1/1 + 2/3) / 2. q2: the repetition keeps its rank, hit at
+# 3 of 1: 1/3. q3 is ignored. q4 has no predictions: 0, position 101.
 AP = [(1 + 2 / 3) / 2, 1 / 3, 0.0]
 
 

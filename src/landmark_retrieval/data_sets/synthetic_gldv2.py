@@ -60,7 +60,7 @@ class SyntheticConfig(Configuration):
     side: int = Field(default=256, ge=48)
     shared: float = Field(default=0.7, gt=0, le=1)
     min_scored: int = Field(default=12, ge=2)
-    distortion: float = Field(default=0.12, ge=0, le=0.3)
+    distortion: float = Field(default=0.08, ge=0, le=0.3)
 
 
 @dataclass(frozen=True)
@@ -171,10 +171,10 @@ def draw_landmark(random: np.random.Generator, width: int, height: int) -> NDArr
     """Draw shapes of random colours, uint8 `[height, width, 3]`: corners enough for local features."""
     coarse = random.integers(60, 196, (6, 8, 3), dtype=np.uint8)
     drawing = np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
-    for number in range(60):
+    for number in range(140):
         colour = random.integers(0, 256, 3).tolist()
         x, y = (int(value) for value in random.integers(0, (width, height)))
-        a, b = (int(value) for value in random.integers(max(3, width // 40), max(5, width // 8), 2))
+        a, b = (int(value) for value in random.integers(max(3, width // 40), max(5, width // 10), 2))
         if number % 3 == 0:
             cv2.rectangle(drawing, (x, y), (x + a, y + b), colour, -1)
         elif number % 3 == 1:
