@@ -19,8 +19,16 @@ from landmark_retrieval.evaluation import VARIANTS
 from landmark_retrieval.hooks import data_set_name
 
 SMALL: dict[str, Any] = {
-    **{name: {**PARAMETERS[name], "max_side": 64} for name in ("gem", "dir")},
-    "local_features": {**PARAMETERS["local_features"], "max_side": 128, "max_keypoints": 100},
+    **{
+        name: {**PARAMETERS[name], "max_side": 64, "batch_size": 32, "shard_size": 256}
+        for name in ("gem", "dir")
+    },
+    "local_features": {
+        **PARAMETERS["local_features"],
+        "max_side": 128,
+        "max_keypoints": 80,
+        "shard_size": 256,
+    },
     **{name: PARAMETERS[name] for name in ("verification_executor", "gallery")},
 }
 
