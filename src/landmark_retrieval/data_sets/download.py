@@ -7,6 +7,7 @@ import http.client
 import logging
 import shutil
 import tarfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -27,6 +28,9 @@ ATTEMPTS = 5
 
 CHUNK = 1 << 20
 TIMEOUT = 60.0
+
+_UNPACKING = threading.Lock()
+"""Archives share folders, and tarfile does not expect them to appear meanwhile: one at a time."""
 
 Progress = Callable[[int], None]
 
@@ -157,7 +161,7 @@ def _append(source: Source, partial: Path, progress: Progress | None) -> bool:
 def _unpack(source: Source, archive: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with tarfile.open(archive) as tar:
+        with _UNPACKING, tarfile.open(archive) as tar:
             if source.unpack == "tree":
                 tar.extractall(folder, filter="data")
                 return
