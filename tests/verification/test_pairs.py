@@ -28,8 +28,7 @@ from landmark_retrieval.verification import (
 )
 from landmark_retrieval.verification.pairs import MIN_INLIERS, pair_seed, verify_pair
 
-SEQUENTIAL = ExecutorConfig(backend="sequential")
-CONFIG = VerificationConfig(shard_size=2, executor=SEQUENTIAL)
+CONFIG = VerificationConfig(shard_size=2)
 
 
 def every_pair(count):
@@ -126,7 +125,7 @@ def test_results_depend_on_neither_order_nor_company(tmp_path, feature_store, ve
     table = collect_pairs(verified)
     other = ShardStore(str(tmp_path / "other"))
     some = every_pair(8)[::-3]
-    other.run(plan_verification(some, feature_store, VerificationConfig(shard_size=5, executor=SEQUENTIAL)))
+    other.run(plan_verification(some, feature_store, VerificationConfig(shard_size=5)))
     found = collect_pairs(other)
     expected = table.merge(found[["row_a", "row_b"]])
     assert len(found) == len(some)
@@ -143,7 +142,7 @@ def test_a_plan_names_only_what_a_shard_depends_on(tmp_path, album, feature_stor
 
     # Shards by first image: 0-1, 2-3, 4-5, 6-7.
     assert sorted(names()) == [f"pairs-{i:07d}" for i in range(4)]
-    assert not changed(names(config=VerificationConfig(shard_size=2, candidates=3, executor=SEQUENTIAL)))
+    assert not changed(names(config=VerificationConfig(shard_size=2, candidates=3)))
     assert not changed(names(pairs=every_pair(8)[::-1]))
     assert len(changed(names(config=VerificationConfig(shard_size=2, seed=1)))) == 4
     assert len(changed(names(config=VerificationConfig(shard_size=2, ransac=RansacConfig(threshold=3))))) == 4

@@ -1,6 +1,7 @@
 """Readers: what a data set is on disk becomes one image table."""
 
 from landmark_retrieval.data_sets.folder import read_image_folder
+from landmark_retrieval.data_sets.hold_out import SOURCE_ROW, hold_out_train
 from landmark_retrieval.data_sets.image_table import (
     NO_LANDMARK,
     SPLITS,
@@ -16,11 +17,13 @@ from landmark_retrieval.data_sets.splits import draw_splits
 
 __all__ = [
     "NO_LANDMARK",
+    "SOURCE_ROW",
     "SPLITS",
     "USAGES",
     "DataSetConfig",
     "SplitRows",
     "draw_splits",
+    "hold_out_train",
     "landmark_of",
     "prepare_image_table",
     "read_image_folder",

@@ -10,18 +10,22 @@ from landmark_retrieval.graph.label_bridge import (
     label_path,
     vote_labels,
 )
+from landmark_retrieval.graph.settings import OpenEgtConfig, OpenLabelBridgeConfig, settle
 
 __all__ = [
     "CsrGraph",
     "EgtConfig",
     "LabelBridge",
     "LabelBridgeConfig",
+    "OpenEgtConfig",
+    "OpenLabelBridgeConfig",
     "PathStep",
     "Traversal",
     "build_label_bridge",
     "explore_exploit",
     "explore_exploit_with_labels",
     "label_path",
+    "settle",
     "symmetrize",
     "trusted_path",
     "vote_labels",

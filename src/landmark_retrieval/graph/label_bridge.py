@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.errors import LandmarkRetrievalError
@@ -36,7 +36,9 @@ class LabelBridgeConfig(Configuration):
         query_votes: nearest training images that vote for a query's label (the paper: 3); a label needs a
             strict majority of this number, however many of them have a label.
         index_votes: the same for index images (the paper: 3; the authors' released program: 5).
-        min_similarity: inner product below which a training image does not vote; none for no floor.
+        min_similarity: inner product below which a training image does not vote; -.inf for no floor (the
+            paper, where four million images vote). Whitened descriptors of unrelated photos have inner
+            product 0 on average.
         order: in which order the images of one label come out. `query_similarity`: by the inner product of
             their descriptors with the query's; `query_neighbors`: those in the query's own list of
             neighbours first, by similarity, then as `train_similarity`; `train_similarity`: by the
@@ -44,9 +46,11 @@ class LabelBridgeConfig(Configuration):
             not say.
     """
 
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+
     query_votes: int = Field(default=3, ge=1)
     index_votes: int = Field(default=3, ge=1)
-    min_similarity: float | None = Field(default=None, allow_inf_nan=False)
+    min_similarity: float = 0.0
     order: Literal["query_similarity", "query_neighbors", "train_similarity", "row"] = "query_similarity"
 
 
@@ -78,7 +82,7 @@ def vote_labels(
     similarities: NDArray[Any],
     train_labels: NDArray[np.int64],
     votes: int,
-    min_similarity: float | None = None,
+    min_similarity: float = -np.inf,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
     """Let the nearest training images vote for the label of each image.
 
@@ -112,8 +116,7 @@ def vote_labels(
         )
     near_similarity = np.asarray(similarities[:, :votes], np.float32)
     labels = train[near]  # padding reads the last entry, which has no label
-    if min_similarity is not None:
-        labels[near_similarity < min_similarity] = NO_LABEL
+    labels[near_similarity < min_similarity] = NO_LABEL
     label = np.full(n, NO_LABEL, np.int64)
     row = np.full(n, -1, np.int32)
     similarity = np.full(n, -np.inf, np.float32)

@@ -5,6 +5,7 @@ from landmark_retrieval.io.errors import ArtifactError
 from landmark_retrieval.io.html import HtmlDataset
 from landmark_retrieval.io.image_folder import ImageFolderDataset
 from landmark_retrieval.io.mlflow_run import MlflowVariantRunDataset
+from landmark_retrieval.io.optional_json import OptionalJSONDataset
 from landmark_retrieval.io.sharded import ShardedDataset
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "HtmlDataset",
     "ImageFolderDataset",
     "MlflowVariantRunDataset",
+    "OptionalJSONDataset",
     "ShardedDataset",
 ]

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -61,16 +61,20 @@ class MlflowVariantRunDataset(AbstractDataset["VariantRun", dict[str, float]]):
         self._saved_variant: str | None = None
         self.metadata = metadata
 
-    def save(self, data: VariantRun) -> None:
+    def save(self, data: VariantRun | Sequence[VariantRun]) -> None:
         """Log a variant: parameters flattened with dots, finite metrics, tags, tables, figures and texts.
 
         Args:
             data: `name`, `parameters` (nested), `metrics`, `tags`, and by file name `tables` (DataFrames,
-                stored as CSV), `figures` (matplotlib or plotly) and `texts`.
+                stored as CSV), `figures` (matplotlib or plotly) and `texts`; several become a run each.
 
         Raises:
             ArtifactError: the entry is for another variant.
         """
+        if isinstance(data, Sequence):
+            for run in data:
+                self.save(run)
+            return
         if self._variant is not None and data.name != self._variant:
             raise ArtifactError(f"this catalog entry logs the variant '{self._variant}', got '{data.name}'")
         active = mlflow.active_run()

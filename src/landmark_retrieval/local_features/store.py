@@ -22,19 +22,23 @@ class LocalFeatureStore:
     Args:
         store: what a plan of `plan_local_extraction` has written.
         cache_bytes: memory for shards.
+        rows: image i of this store is image `rows[i]` of the stored table; None takes all as they are.
 
     Raises:
         LandmarkRetrievalError: the store holds something else.
     """
 
-    def __init__(self, store: ShardStore, cache_bytes: int = 1 << 30) -> None:
+    def __init__(
+        self, store: ShardStore, cache_bytes: int = 1 << 30, rows: NDArray[np.int64] | None = None
+    ) -> None:
         self.store = store
         self.cache_bytes = cache_bytes
         self._manifest = store.manifest()
         metadata = self._manifest["metadata"]
         if "extractor" not in metadata:
             raise LandmarkRetrievalError(f"{store.root}: holds no local features; run the features pipeline")
-        self.images = int(metadata["images"])
+        self.rows = np.arange(int(metadata["images"])) if rows is None else np.asarray(rows, np.int64)
+        self.images = len(self.rows)
         self.dimensions = int(metadata["dimensions"])
         self.shard_size = int(metadata["shard_size"])
         self._cache: OrderedDict[str, dict[str, NDArray[Any]]] = OrderedDict()
@@ -58,7 +62,7 @@ class LocalFeatureStore:
             row: table row.
         """
         shard = self._shard(self.shard_of(row))
-        at = row - int(shard["rows"][0])
+        at = int(self.rows[row]) - int(shard["rows"][0])
         part = slice(int(shard["offsets"][at]), int(shard["offsets"][at + 1]))
         width, height = (int(side) for side in shard["image_size"][at])
         return LocalFeatures(
@@ -79,11 +83,12 @@ class LocalFeatureStore:
             raise LandmarkRetrievalError(
                 f"{self.store.root}: has no image row {row}, only {self.images}; run the features pipeline"
             )
-        return str(self._manifest["shards"][row // self.shard_size])
+        return str(self._manifest["shards"][self.rows[row] // self.shard_size])
 
     def fingerprint_of(self, row: int) -> str:
-        """Return what identifies the content of the shard that holds an image."""
-        return self.shard_of(row)
+        """Return what identifies an image's features: its row and the content of the shard that holds it."""
+        shard = self.shard_of(row)
+        return f"{self.rows[row]} {shard}"
 
     def skipped(self) -> pd.DataFrame:
         """Return the images that could not be read: `row`, `reason`."""

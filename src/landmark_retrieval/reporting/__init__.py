@@ -5,6 +5,7 @@ from landmark_retrieval.reporting.figures import (
     plot_ablation_interactive,
     plot_average_precision,
     plot_changes,
+    plot_sweep,
 )
 from landmark_retrieval.reporting.gallery import GalleryConfig, change_counts, render_gallery
 from landmark_retrieval.reporting.pages import Findings, precisions, query_pages, shown_images
@@ -20,6 +21,7 @@ __all__ = [
     "plot_ablation_interactive",
     "plot_average_precision",
     "plot_changes",
+    "plot_sweep",
     "precisions",
     "query_pages",
     "render_gallery",

@@ -134,6 +134,42 @@ def plot_ablation_interactive(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
+def plot_sweep(table: pd.DataFrame) -> Figure:
+    """Return held-out mAP over the thresholds of EGT, and over the options of the label bridge.
+
+    Args:
+        table: from `evaluation.sweep.sweep`.
+    """
+    plain = table[table["variant"] == "blend_qe_sv_egt"]
+    bridged = table[table["variant"] == "blend_qe_sv_semisup_egt"]
+    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    places = np.arange(len(plain))
+    left.plot(places, plain["mAP_at_100"], marker="o", color="#0072B2")
+    left.set_xticks(places, [f"{t:g}" for t in plain["t"]])
+    left.set_xlabel("threshold t")
+    left.set_ylabel("mAP@100 on held-out train images")
+    chosen = np.flatnonzero(plain["chosen"])
+    left.scatter(chosen, plain["mAP_at_100"].iloc[chosen], s=120, facecolors="none", edgecolors="#D55E00")
+    left.set_title("EGT", loc="left")
+    for (order, votes), group in bridged.groupby(["order", "index_votes"], sort=False):
+        right.plot(
+            np.arange(len(group)),
+            group["mAP_at_100"],
+            marker="o" if votes == 3 else "s",
+            label=f"{order}, {votes} votes",
+        )
+        right.set_xticks(np.arange(len(group)), [f"{floor:g}" for floor in group["min_similarity"]])
+    right.set_xlabel("least similarity of a vote")
+    right.set_title("label bridges at the best t", loc="left")
+    if len(bridged):
+        right.legend(frameon=False, fontsize=8)
+    for axes in (left, right):
+        axes.grid(axis="y", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def plot_average_precision(average_precision: NDArray[np.float64]) -> Figure:
     """Return the AP of every query of one variant, best first.
 

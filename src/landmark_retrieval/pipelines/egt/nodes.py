@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from landmark_retrieval.data_sets import SplitRows, landmark_of
@@ -12,10 +14,13 @@ from landmark_retrieval.graph import (
     EgtConfig,
     LabelBridge,
     LabelBridgeConfig,
+    OpenEgtConfig,
+    OpenLabelBridgeConfig,
     Traversal,
     build_label_bridge,
     explore_exploit,
     explore_exploit_with_labels,
+    settle,
     symmetrize,
 )
 from landmark_retrieval.knn import KnnConfig, KnnGraph, gather, plan_knn
@@ -27,29 +32,47 @@ def symmetrize_graph(graph: KnnGraph) -> CsrGraph:
     return symmetrize(graph.index_neighbors, graph.index_weights)
 
 
-def traverse(graph: KnnGraph, index_graph: CsrGraph, config: EgtConfig) -> Traversal:
+def settle_options(
+    egt: OpenEgtConfig, bridge: OpenLabelBridgeConfig, chosen: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Fill the options that the parameters leave open."""
+    names = ("egt", "label_bridge")
+    settled = zip(names, settle(egt, bridge, chosen), strict=True)
+    return {name: config.model_dump(mode="json") for name, config in settled}
+
+
+def traverse(graph: KnnGraph, index_graph: CsrGraph, options: dict[str, dict[str, Any]]) -> Traversal:
     """Rank by explore-exploit graph traversal from every query."""
+    config = EgtConfig(**options["egt"])
     return explore_exploit(graph.query_neighbors, graph.query_weights, index_graph, config)
 
 
 def search_training_images(
     descriptors: Descriptors,
     images: pd.DataFrame,
-    bridge: LabelBridgeConfig,
+    options: dict[str, dict[str, Any]],
     config: KnnConfig,
     executor: ExecutorConfig,
 ) -> ShardPlan:
     """Plan the search for the training images nearest to every query and index image, as many as vote."""
+    bridge = LabelBridgeConfig(**options["label_bridge"])
+    votes = max(bridge.query_votes, bridge.index_votes)
+    return plan_training_search(descriptors, images, votes, config, executor)
+
+
+def plan_training_search(
+    descriptors: Descriptors, images: pd.DataFrame, votes: int, config: KnnConfig, executor: ExecutorConfig
+) -> ShardPlan:
+    """Plan the search for the training images that vote, of queries and index images in one."""
     rows = SplitRows.from_table(images)
     searching = descriptors.part(slice(rows.query.start, rows.index.stop))
     train = descriptors.part(rows.train)
     # The votes are few, so a search among few training images is no reason for a warning about k.
-    votes = max(1, min(max(bridge.query_votes, bridge.index_votes), len(train)))
-    config = config.model_copy(update={"k": votes})
+    config = config.model_copy(update={"k": max(1, min(votes, len(train)))})
     return plan_knn(searching, train, config, executor=executor, label="training images")
 
 
-def vote_labels(shards: ShardStore, images: pd.DataFrame, config: LabelBridgeConfig) -> LabelBridge:
+def vote_labels(shards: ShardStore, images: pd.DataFrame, options: dict[str, dict[str, Any]]) -> LabelBridge:
     """Vote a label for every query and index image among its nearest training images."""
     rows, found = SplitRows.from_table(images), gather(shards)
     return build_label_bridge(
@@ -58,7 +81,7 @@ def vote_labels(shards: ShardStore, images: pd.DataFrame, config: LabelBridgeCon
         found.neighbors[rows.index],
         found.weights[rows.index],
         landmark_of(images)[rows.train],
-        config,
+        LabelBridgeConfig(**options["label_bridge"]),
     )
 
 
@@ -68,8 +91,7 @@ def traverse_with_labels(
     bridge: LabelBridge,
     descriptors: Descriptors,
     images: pd.DataFrame,
-    config: EgtConfig,
-    bridge_config: LabelBridgeConfig,
+    options: dict[str, dict[str, Any]],
 ) -> Traversal:
     """Rank by explore-exploit graph traversal in which images of one label are linked first."""
     rows = SplitRows.from_table(images)
@@ -78,8 +100,8 @@ def traverse_with_labels(
         graph.query_weights,
         index_graph,
         bridge,
-        config,
-        bridge_config,
+        EgtConfig(**options["egt"]),
+        LabelBridgeConfig(**options["label_bridge"]),
         descriptors.part(rows.query),
         descriptors.part(rows.index),
     )

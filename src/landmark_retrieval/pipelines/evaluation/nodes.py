@@ -82,6 +82,7 @@ def describe_run(variant: str) -> Callable[..., VariantRun]:
         metrics: dict[str, float],
         submission: pd.DataFrame,
         stage_seconds: dict[str, Any],
+        egt_options: dict[str, Any],
         parameters: dict[str, Any],
     ) -> VariantRun:
         seconds = stage_seconds["variants"].get(variant, float("nan"))
@@ -94,7 +95,7 @@ def describe_run(variant: str) -> Callable[..., VariantRun]:
         )
         return VariantRun(
             name=variant,
-            parameters={"variant": variant, **plain},
+            parameters={"variant": variant, **plain, **egt_options},
             metrics={**metrics, "seconds": seconds},
             tags={"variant": variant, "variant_number": str(VARIANTS.index(variant) + 1)},
             tables={"submission.csv": submission},

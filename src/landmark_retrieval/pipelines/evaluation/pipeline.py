@@ -99,6 +99,7 @@ def create_scoring_pipeline(variant: str) -> Pipeline:
                     f"{variant}.metrics",
                     f"{variant}.submission",
                     "stage_seconds",
+                    "egt_options",
                     "parameters",
                 ],
                 outputs=f"{variant}.mlflow_run",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from landmark_retrieval.data_sets import SplitRows
+from landmark_retrieval.data_sets import SOURCE_ROW, SplitRows
 from landmark_retrieval.descriptors import Descriptors
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.knn import KnnGraph, gather_graph
@@ -33,7 +33,9 @@ def verify_candidates(
     executor: ExecutorConfig,
 ) -> ShardPlan:
     """Plan the verification of the top neighbours of every query and index image, each pair once."""
-    features = LocalFeatureStore(local_features)
+    # A held-out table names the rows that its images have where their features are stored.
+    rows = images[SOURCE_ROW].to_numpy() if SOURCE_ROW in images else None
+    features = LocalFeatureStore(local_features, rows=rows)
     if features.images != len(images):
         raise LandmarkRetrievalError(
             f"local features are those of {features.images} images, the image table has {len(images)}; "

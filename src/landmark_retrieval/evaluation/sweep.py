@@ -1,0 +1,195 @@
+"""Choosing the options of EGT and of label bridges by their mAP on held-out training images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+
+from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.evaluation.gld import average_precision
+from landmark_retrieval.graph import (
+    CsrGraph,
+    EgtConfig,
+    LabelBridgeConfig,
+    Traversal,
+    build_label_bridge,
+    explore_exploit,
+    explore_exploit_with_labels,
+)
+from landmark_retrieval.knn import KnnGraph
+
+OPTIONS = ("t", "query_votes", "index_votes", "min_similarity", "order")
+"""What is swept."""
+
+COLUMNS = ("variant", *OPTIONS, "mAP_at_100", "chosen")
+"""Columns of the table of a sweep."""
+
+
+class SweepConfig(Configuration):
+    """What is held out and tried.
+
+    Attributes:
+        seed: of the draw of what is held out.
+        query_fraction: share of a landmark's train images that become queries.
+        train_fraction: share of a landmark's train images that keep their labels.
+        max_landmarks: landmarks held out at most.
+        t: thresholds of EGT.
+        votes: pairs of votes for queries and for index images.
+        min_similarity: floors for votes.
+        order: orders of label-bridged images.
+    """
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+
+    seed: int = 0
+    query_fraction: float = Field(default=0.2, gt=0, lt=1)
+    train_fraction: float = Field(default=0.4, gt=0, lt=1)
+    max_landmarks: int = Field(default=2000, ge=1)
+    t: tuple[float, ...] = (0.1, 0.2, 0.3, 0.42, 0.5, 0.6, 0.7, 0.8, 0.9, np.inf)
+    votes: tuple[tuple[int, int], ...] = ((3, 3), (3, 5))
+    min_similarity: tuple[float, ...] = (-np.inf, 0.0, 0.1, 0.2, 0.3, 0.4)
+    order: tuple[Literal["query_similarity", "query_neighbors", "train_similarity", "row"], ...] = (
+        "query_similarity",
+        "query_neighbors",
+        "train_similarity",
+        "row",
+    )
+
+    @property
+    def most_votes(self) -> int:
+        """Training images that must be searched for each image."""
+        return max(max(pair) for pair in self.votes)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """A data set with known answers that no test measures.
+
+    Attributes:
+        graph: k-NN graph of its queries and index images.
+        index_graph: the same, undirected (`symmetrize`).
+        train_neighbors: `[q + n, v]` training rows nearest to every query and index image, -1 padded.
+        train_similarities: `[q + n, v]`.
+        train_labels: `[t]`.
+        query_descriptors: `[q, d]`.
+        index_descriptors: `[n, d]`.
+        relevant: per query the index rows of its landmark.
+    """
+
+    graph: KnnGraph
+    index_graph: CsrGraph
+    train_neighbors: NDArray[np.int32]
+    train_similarities: NDArray[np.float32]
+    train_labels: NDArray[np.int64]
+    query_descriptors: NDArray[Any]
+    index_descriptors: NDArray[Any]
+    relevant: list[NDArray[np.int64]]
+
+
+def sweep(held_out: HeldOut, config: SweepConfig, egt: EgtConfig) -> pd.DataFrame:
+    """Measure every threshold with plain EGT, then every option of the label bridge at the best threshold.
+
+    Args:
+        held_out: what to measure on.
+        config: what to try.
+        egt: results per query and threads.
+
+    Returns:
+        One row a setting, columns `COLUMNS`; `chosen` marks the best of each variant, the first one of equals
+        as they are listed in the configuration. Options that a variant does not have are missing.
+    """
+    graph, nothing = held_out.graph, dict.fromkeys(OPTIONS[1:])
+    rows: list[dict[str, Any]] = []
+    for t in config.t:
+        found = explore_exploit(
+            graph.query_neighbors,
+            graph.query_weights,
+            held_out.index_graph,
+            egt.model_copy(update={"t": t}),
+        )
+        score = _score(found, held_out)
+        rows.append({"variant": "blend_qe_sv_egt", "t": t, **nothing, "mAP_at_100": score})
+    _mark_best(rows)
+    best = next(row["t"] for row in rows if row["chosen"])
+    bridged = []
+    for options in _bridges(config):
+        found = _traverse_with_labels(held_out, egt.model_copy(update={"t": best}), options)
+        bridged.append(
+            {
+                "variant": "blend_qe_sv_semisup_egt",
+                "t": best,
+                **options.model_dump(),
+                "mAP_at_100": _score(found, held_out),
+            }
+        )
+    _mark_best(bridged)
+    return pd.DataFrame(rows + bridged, columns=list(COLUMNS)).astype(
+        {"query_votes": "Int64", "index_votes": "Int64"}
+    )
+
+
+def chosen_options(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return the options that a sweep chose, as `graph.settle` takes them.
+
+    Args:
+        table: from `sweep`.
+    """
+    egt, bridge = (
+        table[(table["variant"] == variant) & table["chosen"]].iloc[0]
+        for variant in ("blend_qe_sv_egt", "blend_qe_sv_semisup_egt")
+    )
+    return {
+        "egt": {"t": float(egt["t"])},
+        "label_bridge": {
+            "query_votes": int(bridge["query_votes"]),
+            "index_votes": int(bridge["index_votes"]),
+            "min_similarity": float(bridge["min_similarity"]),
+            "order": str(bridge["order"]),
+        },
+    }
+
+
+def _bridges(config: SweepConfig) -> Iterator[LabelBridgeConfig]:
+    for (of_queries, of_index), floor, order in product(config.votes, config.min_similarity, config.order):
+        yield LabelBridgeConfig(
+            query_votes=of_queries, index_votes=of_index, min_similarity=floor, order=order
+        )
+
+
+def _traverse_with_labels(held_out: HeldOut, egt: EgtConfig, options: LabelBridgeConfig) -> Traversal:
+    queries = len(held_out.graph.query_neighbors)
+    bridge = build_label_bridge(
+        held_out.train_neighbors[:queries],
+        held_out.train_similarities[:queries],
+        held_out.train_neighbors[queries:],
+        held_out.train_similarities[queries:],
+        held_out.train_labels,
+        options,
+    )
+    return explore_exploit_with_labels(
+        held_out.graph.query_neighbors,
+        held_out.graph.query_weights,
+        held_out.index_graph,
+        bridge,
+        egt,
+        options,
+        held_out.query_descriptors,
+        held_out.index_descriptors,
+    )
+
+
+def _score(found: Traversal, held_out: HeldOut) -> float:
+    return float(np.nanmean(average_precision(found.ranking, held_out.relevant)))
+
+
+def _mark_best(rows: list[dict[str, Any]]) -> None:
+    best = int(np.argmax([row["mAP_at_100"] for row in rows]))
+    for number, row in enumerate(rows):
+        row["chosen"] = number == best

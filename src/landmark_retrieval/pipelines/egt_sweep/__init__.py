@@ -1,0 +1,5 @@
+"""Choice of EGT's and the label bridge's options on held-out training images."""
+
+from landmark_retrieval.pipelines.egt_sweep.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,100 @@
+"""Nodes of the egt_sweep pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from landmark_retrieval import reporting
+from landmark_retrieval.data_sets import (
+    SOURCE_ROW,
+    DataSetConfig,
+    SplitRows,
+    hold_out_train,
+    landmark_of,
+    relevant_index_rows,
+)
+from landmark_retrieval.descriptors import Descriptors, take_rows
+from landmark_retrieval.evaluation.sweep import OPTIONS, HeldOut, SweepConfig, chosen_options, sweep
+from landmark_retrieval.graph import CsrGraph, EgtConfig, OpenEgtConfig
+from landmark_retrieval.knn import KnnConfig, KnnGraph, gather
+from landmark_retrieval.pipelines.egt.nodes import plan_training_search
+from landmark_retrieval.reporting import VariantRun
+from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore
+
+
+def hold_out(images: pd.DataFrame, config: SweepConfig) -> pd.DataFrame:
+    """Divide the train split anew; the queries and the index that are measured stay out of it."""
+    return hold_out_train(
+        images,
+        seed=config.seed,
+        query_fraction=config.query_fraction,
+        train_fraction=config.train_fraction,
+        max_landmarks=config.max_landmarks,
+    )
+
+
+def take_descriptors(descriptors: Descriptors, images: pd.DataFrame) -> Descriptors:
+    """Take the descriptors of the held-out images."""
+    rows = images[SOURCE_ROW].to_numpy()
+    return Descriptors(images["image_id"].to_numpy(dtype=str), take_rows(descriptors.matrix, rows))
+
+
+def search_training_images(
+    descriptors: Descriptors,
+    images: pd.DataFrame,
+    config: SweepConfig,
+    knn: KnnConfig,
+    executor: ExecutorConfig,
+) -> ShardPlan:
+    """Plan the search for the training images that vote, as many as any setting needs."""
+    return plan_training_search(descriptors, images, config.most_votes, knn, executor)
+
+
+def sweep_options(
+    graph: KnnGraph,
+    index_graph: CsrGraph,
+    train_shards: ShardStore,
+    descriptors: Descriptors,
+    images: pd.DataFrame,
+    config: SweepConfig,
+    egt: OpenEgtConfig,
+) -> pd.DataFrame:
+    """Measure all settings."""
+    rows, train = SplitRows.from_table(images), gather(train_shards)
+    held_out = HeldOut(
+        graph=graph,
+        index_graph=index_graph,
+        train_neighbors=train.neighbors,
+        train_similarities=train.weights,
+        train_labels=landmark_of(images)[rows.train],
+        query_descriptors=descriptors.part(rows.query),
+        index_descriptors=descriptors.part(rows.index),
+        relevant=relevant_index_rows(images),
+    )
+    return sweep(held_out, config, EgtConfig(p=egt.p, threads=egt.threads))
+
+
+def choose_options(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return what the egt pipeline takes for options that are left open."""
+    return chosen_options(table)
+
+
+def plot_sweep(table: pd.DataFrame) -> Figure:
+    """Draw mAP over the thresholds, and over the options of the label bridge."""
+    return reporting.plot_sweep(table)
+
+
+def describe_points(table: pd.DataFrame, data_set: DataSetConfig) -> list[VariantRun]:
+    """Make an MLflow run of every setting."""
+    return [
+        VariantRun(
+            name=f"sweep {point['variant']}",
+            parameters={name: point[name] for name in OPTIONS if pd.notna(point[name])},
+            metrics={"held_out_mAP_at_100": point["mAP_at_100"]},
+            tags={"sweep": "egt", "chosen": str(point["chosen"]), "data_set": data_set.name},
+        )
+        for point in table.to_dict("records")
+    ]

@@ -1,0 +1,100 @@
+"""Train split -> a data set of its own, searched and verified as the real one -> options chosen on it."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Node, Pipeline
+
+from landmark_retrieval.pipelines import knn_graph, spatial_verification
+from landmark_retrieval.pipelines.egt.nodes import symmetrize_graph
+from landmark_retrieval.pipelines.egt_sweep import nodes
+
+NAMESPACE = "held_out"
+
+
+def create_pipeline(**_: object) -> Pipeline:
+    """Return the egt_sweep pipeline."""
+    take = Pipeline(
+        [
+            Node(
+                nodes.hold_out,
+                inputs=["image_table", "params:egt_sweep"],
+                outputs=f"{NAMESPACE}.image_table",
+                name="hold_out",
+                namespace=NAMESPACE,
+            ),
+            Node(
+                nodes.take_descriptors,
+                inputs=["blend.descriptors", f"{NAMESPACE}.image_table"],
+                outputs=f"{NAMESPACE}.blend.descriptors",
+                name="take_descriptors",
+                namespace=NAMESPACE,
+            ),
+        ]
+    )
+    parameters = {
+        "params:knn",
+        "params:ranking",
+        "params:executor",
+        "params:verification",
+        "params:expansion",
+        "params:verification_executor",
+    }
+    stages = knn_graph.create_pipeline() + spatial_verification.create_pipeline()
+    graph = Pipeline(
+        stages.only_nodes(*(node.name for node in stages.nodes if not node.name.endswith("rank_neighbors"))),
+        namespace=NAMESPACE,
+        inputs={"local_features"},
+        parameters=parameters - {"params:ranking"},
+    )
+    choose = Pipeline(
+        [
+            Node(
+                symmetrize_graph,
+                inputs=f"{NAMESPACE}.blend_qe_sv.knn_graph",
+                outputs=f"{NAMESPACE}.index_graph",
+                name="symmetrize_index_graph",
+                namespace=NAMESPACE,
+            ),
+            Node(
+                nodes.search_training_images,
+                inputs=[
+                    f"{NAMESPACE}.blend_qe_sv.descriptors",
+                    f"{NAMESPACE}.image_table",
+                    "params:egt_sweep",
+                    "params:knn",
+                    "params:executor",
+                ],
+                outputs=f"{NAMESPACE}.train_neighbor_shards",
+                name="search_training_images",
+                namespace=NAMESPACE,
+            ),
+            Node(
+                nodes.sweep_options,
+                inputs=[
+                    f"{NAMESPACE}.blend_qe_sv.knn_graph",
+                    f"{NAMESPACE}.index_graph",
+                    f"{NAMESPACE}.train_neighbor_shards",
+                    f"{NAMESPACE}.blend_qe_sv.descriptors",
+                    f"{NAMESPACE}.image_table",
+                    "params:egt_sweep",
+                    "params:egt",
+                ],
+                outputs="egt_sweep",
+                name="sweep_options",
+            ),
+            Node(
+                nodes.choose_options,
+                inputs="egt_sweep",
+                outputs="chosen_options",
+                name="choose_options",
+            ),
+            Node(nodes.plot_sweep, inputs="egt_sweep", outputs="egt_sweep_figure", name="plot_sweep"),
+            Node(
+                nodes.describe_points,
+                inputs=["egt_sweep", "params:data_set"],
+                outputs="egt_sweep_mlflow_runs",
+                name="log_mlflow_runs",
+            ),
+        ]
+    )
+    return take + graph + choose
