@@ -124,11 +124,11 @@ def symmetrize(lists: list[list[tuple[int, float]]]) -> list[list[tuple[int, flo
 
 
 def vote(
-    near: list[tuple[int, float]], labels: list[int], votes: int, floor: float | None
+    near: list[tuple[int, float]], labels: list[int], votes: int, floor: float
 ) -> tuple[int, int, float]:
     """Label, training row and similarity by strict majority of `votes`."""
     voters = [(row, w) for row, w in near[:votes] if row >= 0 and labels[row] >= 0]
-    voters = [(row, w) for row, w in voters if floor is None or w >= floor]
+    voters = [(row, w) for row, w in voters if w >= floor]
     for label, count in Counter(labels[row] for row, _ in voters).items():
         if count > votes / 2:
             row, w = max(((row, w) for row, w in voters if labels[row] == label), key=lambda pair: pair[1])

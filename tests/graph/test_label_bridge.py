@@ -180,9 +180,9 @@ def test_without_labels_the_result_is_plain_egt(
     st.lists(st.integers(-1, 2), max_size=6),
     st.lists(st.lists(st.integers(0, 5), max_size=6, unique=True), min_size=1, max_size=5),
     st.integers(1, 6),
-    st.sampled_from([None, 0.4, 0.65]),
+    st.sampled_from([-np.inf, 0.4, 0.65]),
 )
-def test_votes_equal_reference(labels: list[int], lists: list, votes: int, floor: float | None) -> None:
+def test_votes_equal_reference(labels: list[int], lists: list, votes: int, floor: float) -> None:
     lists = [[row for row in near if row < len(labels)] for near in lists]
     near = [
         [(row, float(np.float32(0.9 - column / 10))) for column, row in enumerate(rows)] for rows in lists

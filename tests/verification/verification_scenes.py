@@ -6,17 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from landmark_retrieval.local_features import LocalFeatures
 from landmark_retrieval.sharding import ShardPlan, ShardStore, ShardTask
 
-
-@dataclass(frozen=True)
-class Features:
-    """The fields of a photo's local features."""
-
-    keypoints: np.ndarray
-    descriptors: np.ndarray
-    scores: np.ndarray
-    scales: np.ndarray
+SIZE = (640, 480)
+"""Width and height of every scene."""
 
 
 def unit(x):
@@ -25,11 +19,12 @@ def unit(x):
 
 def make_features(keypoints, descriptors, scores=None, dtype=np.float16):
     count = len(keypoints)
-    return Features(
+    return LocalFeatures(
         np.asarray(keypoints, np.float32),
         np.asarray(descriptors, dtype),
         np.linspace(1, 0.5, count, dtype=np.float32) if scores is None else np.asarray(scores, np.float32),
         np.ones(count, np.float32),
+        SIZE,
     )
 
 
@@ -38,7 +33,7 @@ def carry(homography, points):
     return carried[:, :2] / carried[:, 2:]
 
 
-def photo(seed, count=120, dimensions=32, size=(640, 480)):
+def photo(seed, count=120, dimensions=32, size=SIZE):
     """Return features of a random scene."""
     random = np.random.default_rng(seed)
     return make_features(
@@ -46,7 +41,7 @@ def photo(seed, count=120, dimensions=32, size=(640, 480)):
     )
 
 
-def view(features, homography, seed, share=0.6, noise=0.5, size=(640, 480)):
+def view(features, homography, seed, share=0.6, noise=0.5, size=SIZE):
     """Return another view of a scene: a share of its features carried by a homography, the rest new."""
     random = np.random.default_rng(seed)
     other = photo(seed + 1000, len(features.keypoints), features.descriptors.shape[1], size)
@@ -63,7 +58,7 @@ def view(features, homography, seed, share=0.6, noise=0.5, size=(640, 480)):
 class Stack:
     """A shard of features; called like the computation of any shard."""
 
-    features: tuple[Features, ...]
+    features: tuple[LocalFeatures, ...]
 
     def __call__(self):
         return {
@@ -92,8 +87,9 @@ class FeatureStore(ShardStore):
 
     def get(self, row):
         shard = self.read(self.manifest()["shards"][row // self.SIZE])
-        return Features(
-            *(shard[f"{name}{row % self.SIZE}"] for name in ("keypoints", "descriptors", "scores", "scales"))
+        return LocalFeatures(
+            *(shard[f"{name}{row % self.SIZE}"] for name in ("keypoints", "descriptors", "scores", "scales")),
+            size=SIZE,
         )
 
     def fingerprint_of(self, row):
