@@ -97,7 +97,6 @@ def test_settings_of_the_paper_are_the_defaults(bare_project: Project) -> None:
     assert loaded["verification"].ransac.method == "pydegensac"
     assert loaded["expansion"].images == 2
     assert loaded["expansion"].database_side
-    assert loaded["local_features"].max_keypoints == 1000
     assert loaded["dir"].pooling.kind == "rmac"
     assert loaded["gem"].pooling.kind == "gem"
 
