@@ -68,13 +68,11 @@ def whiten_descriptors(
     return Descriptors(ids, whiten_rows(gather_shards(raw, len(images)), whitening, config.storage))
 
 
-def blend_descriptors(
-    gem: Descriptors, dir_: Descriptors, images: pd.DataFrame, config: BlendConfig
-) -> Descriptors:
-    """Concatenate both global descriptors."""
-    for part in (gem, dir_):
+def blend_descriptors(images: pd.DataFrame, config: BlendConfig, *parts: Descriptors) -> Descriptors:
+    """Concatenate the global descriptors."""
+    for part in parts:
         check_ids(part, images)
-    return blend([gem, dir_], config)
+    return blend(parts, config)
 
 
 def fit_local_features_pca(images: pd.DataFrame, config: LocalFeaturesConfig) -> LocalPca:

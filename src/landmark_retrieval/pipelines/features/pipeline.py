@@ -6,6 +6,9 @@ from kedro.pipeline import Node, Pipeline
 
 from landmark_retrieval.pipelines.features import nodes
 
+DESCRIPTORS = ("gem", "dir")
+"""Global descriptors that make the blend; each name is a namespace and a group of parameters."""
+
 
 def create_pipeline(**_: object) -> Pipeline:
     """Return the features pipeline."""
@@ -20,13 +23,12 @@ def create_pipeline(**_: object) -> Pipeline:
                 )
             ]
         )
-        + create_descriptor_pipeline("gem")
-        + create_descriptor_pipeline("dir")
+        + sum((create_descriptor_pipeline(name) for name in DESCRIPTORS), start=Pipeline([]))
         + Pipeline(
             [
                 Node(
                     nodes.blend_descriptors,
-                    inputs=["gem.descriptors", "dir.descriptors", "image_table", "params:blend"],
+                    inputs=["image_table", "params:blend", *(f"{name}.descriptors" for name in DESCRIPTORS)],
                     outputs="blend.descriptors",
                     name="concatenate_descriptors",
                     namespace="blend",
@@ -47,7 +49,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 ),
                 Node(
                     nodes.collect_skipped_images,
-                    inputs=["image_table", "gem.raw_descriptors", "local_features"],
+                    inputs=["image_table", f"{DESCRIPTORS[0]}.raw_descriptors", "local_features"],
                     outputs="skipped_images",
                     name="collect_skipped_images",
                 ),
