@@ -14,7 +14,7 @@ export PYTHONWARNINGS ?= ignore
 # kedro-viz and mlflow start programs of their own, found by name.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help install demo test lint format viz mlflow lock bench clean
+.PHONY: help install demo test notebooks lint format viz mlflow lock bench clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ demo: install  ## run every stage on the bundled photos and print the ablation t
 
 test: install  ## run the tests
 	$(BIN)/python -m pytest
+
+notebooks: install  ## execute the notebooks on the results of the demo
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
 
 lint: install  ## check style, formatting and types
 	$(BIN)/ruff check .
