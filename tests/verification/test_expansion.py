@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.verification import ExpansionConfig, expand, expand_queries_and_index, expansion
 
 
@@ -35,12 +36,19 @@ def reference(descriptors, index, neighbors, weights, inliers, config, floor):
     for i, descriptor in enumerate(descriptors):
         reliable = [c for c in range(inliers.shape[1]) if inliers[i, c] >= max(floor, 1)]
         reliable = sorted(reliable, key=lambda c: (-inliers[i, c], c))[: config.images]
+        if config.selection == "nearest":
+            skipped = [c < inliers.shape[1] and inliers[i, c] < 0 for c in range(neighbors.shape[1])]
+            there = [c for c, skip in enumerate(skipped) if neighbors[i, c] >= 0 and not skip]
+            reliable = there[: config.images]
         total = descriptor.astype(np.float64)
-        for c in reliable:
+        for rank, c in enumerate(reliable):
             factor = {
                 "average": 1.0,
                 "alpha": max(float(weights[i, c]), 0.0) ** config.alpha,
-                "inlier_weighted": inliers[i, c] / (inliers[i, c] + max(floor, 1)),
+                "rank": 1 - rank / config.images,
+                "inlier_weighted": None
+                if config.selection == "nearest"
+                else inliers[i, c] / (inliers[i, c] + max(floor, 1)),
             }[config.method]
             total = total + factor * index[neighbors[i, c]]
         rows.append(total / np.linalg.norm(total) if reliable else descriptor)
@@ -50,17 +58,27 @@ def reference(descriptors, index, neighbors, weights, inliers, config, floor):
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(0, 10_000),
-    st.sampled_from(["average", "alpha", "inlier_weighted"]),
-    st.integers(1, 5),
+    st.sampled_from(
+        [
+            ("verified", "average"),
+            ("verified", "alpha"),
+            ("verified", "rank"),
+            ("verified", "inlier_weighted"),
+            ("nearest", "average"),
+            ("nearest", "alpha"),
+            ("nearest", "rank"),
+        ]
+    ),
+    st.integers(0, 7),
     st.integers(0, 26),
 )
-def test_equals_a_slow_loop(seed, method, images, floor):
+def test_equals_a_slow_loop(seed, kind, images, floor):
     data = case(seed)
-    config = ExpansionConfig(images=images, method=method)
+    config = ExpansionConfig(images=images, selection=kind[0], method=kind[1])
     result = expand(*data, config, floor)
     assert result.dtype == np.float32
     np.testing.assert_allclose(result, reference(*data, config, floor), atol=1e-6)
-    unreliable = ~(data[4] >= max(floor, 1)).any(axis=1)
+    unreliable = ~(data[4] >= max(floor, 1)).any(axis=1) if kind[0] == "verified" else np.full(12, not images)
     assert result[unreliable].tobytes() == data[0][unreliable].tobytes()
 
 
@@ -126,6 +144,23 @@ def test_an_image_is_never_expanded_by_itself():
     # With itself counted twice the two components would differ.
     assert new_index[0, 1] == pytest.approx(new_index[0, 2])
     assert new_index[0, 3] == 0
+
+
+def test_query_side_can_be_left_out():
+    queries, index, (new_queries, new_index) = two_sides(True, query_side=False)
+    assert new_queries.tobytes() == queries.tobytes()
+    assert new_index.tobytes() != index.tobytes()
+
+
+def test_an_image_is_not_its_own_nearest_neighbour():
+    new_index = two_sides(True, images=2, selection="nearest")[2][1]
+    # Index image 0 lists itself, 1 and 2: the last two are averaged with it.
+    np.testing.assert_allclose(new_index[0], np.array([0, 1, 1, 1]) / 3**0.5, atol=1e-6)
+
+
+def test_inlier_weights_need_verified_images():
+    with pytest.raises(LandmarkRetrievalError, match=r"set expansion\.selection to 'verified'"):
+        ExpansionConfig(method="inlier_weighted", selection="nearest")
 
 
 def test_database_side_can_be_left_out():

@@ -1,9 +1,10 @@
-"""Query expansion on verified images, for queries and (database side) for index images.
+"""Query expansion, for queries and (database side) for index images.
 
 The image's descriptor is averaged with those of its most reliable neighbours and normalised again (Chum et
-al. 2007, "Total Recall"; alpha weighting: Radenović et al. 2018). An image without a reliable neighbour
-keeps its descriptor bit for bit. All neighbours contribute their descriptors as they were before expansion,
-so that the result does not depend on any order.
+al. 2007, "Total Recall"; alpha weighting: Radenović et al. 2018; augmentation of the database by weights that
+fall with the rank: Gordo et al. 2017). An image without a reliable neighbour keeps its descriptor bit for
+bit. All neighbours contribute their descriptors as they were before expansion, so that the result does not
+depend on any order.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.verification.rerank import neighbor_inliers, rerank_order
 
 BLOCK = 8192
@@ -25,19 +28,32 @@ class ExpansionConfig(Configuration):
     """How descriptors are expanded.
 
     Attributes:
-        images: most reliable neighbours averaged with an image (the paper: 2).
+        images: neighbours averaged with an image (the paper: 2); 0 expands nothing.
+        selection: which ones: `verified` the most reliable of those that spatial verification accepts (the
+            paper), `nearest` the first ones by similarity, whatever they show.
         method: weight of each neighbour, the image itself having 1: `average` 1 (the paper), `alpha` its
             similarity to the power `alpha` (next to nothing for whitened descriptors, whose similarities
-            are small), `inlier_weighted` inliers / (inliers + min_inliers), that is one
-            half at the floor and towards 1 above it.
+            are small), `rank` from 1 for the first one in equal steps towards 0, `inlier_weighted` inliers /
+            (inliers + min_inliers), that is one half at the floor and towards 1 above it.
         alpha: exponent of `alpha`.
-        database_side: whether index images are expanded as well.
+        query_side: whether queries are expanded.
+        database_side: whether index images are expanded.
     """
 
-    images: int = 2
-    method: Literal["average", "alpha", "inlier_weighted"] = "average"
+    images: int = Field(default=2, ge=0)
+    selection: Literal["verified", "nearest"] = "verified"
+    method: Literal["average", "alpha", "rank", "inlier_weighted"] = "average"
     alpha: float = 3.0
+    query_side: bool = True
     database_side: bool = True
+
+    @model_validator(mode="after")
+    def _weights_exist(self) -> ExpansionConfig:
+        if self.method == "inlier_weighted" and self.selection == "nearest":
+            raise LandmarkRetrievalError(
+                "expansion.method 'inlier_weighted' needs inliers: set expansion.selection to 'verified'"
+            )
+        return self
 
 
 def expand(
@@ -57,7 +73,7 @@ def expand(
         neighbors: `[n, k]` index rows in descending similarity, -1 padded.
         weights: `[n, k]` their similarities.
         inliers: `[n, c]`, c <= k, of the leading neighbours (`neighbor_inliers`); negative entries (the image
-            itself, padding) are never used.
+            itself, padding) are never used. The `nearest` selection may take neighbours beyond these.
         config: parameters.
         min_inliers: inliers from which a neighbour is reliable.
 
@@ -65,9 +81,15 @@ def expand(
         float32 `[n, d]` with L2-normalised rows; rows without a reliable neighbour are unchanged.
     """
     result = np.array(descriptors, dtype=np.float32)
-    columns = rerank_order(inliers, min_inliers)[:, : config.images]
-    counts = np.take_along_axis(inliers, columns, axis=1)
-    reliable = counts >= max(min_inliers, 1)
+    if config.selection == "verified":
+        columns = rerank_order(inliers, min_inliers)[:, : config.images]
+        counts = np.take_along_axis(inliers, columns, axis=1)
+        reliable = counts >= max(min_inliers, 1)
+    else:
+        columns = _nearest(neighbors, inliers, config.images)
+        counts = np.zeros(columns.shape, np.int32)
+        reliable = columns >= 0
+        columns = np.maximum(columns, 0)
     changed = np.flatnonzero(reliable.any(axis=1))
     for start in range(0, len(changed), BLOCK):
         rows = changed[start : start + BLOCK]
@@ -115,30 +137,28 @@ def expand_queries_and_index(
         min_inliers: inliers from which a neighbour is reliable.
 
     Returns:
-        Expanded queries and expanded index (the index as it was unless `database_side`).
+        Expanded queries and expanded index, each as it was where its side is switched off.
     """
     count = len(queries)
-    expanded_queries = expand(
-        queries,
-        index,
-        query_neighbors,
-        query_weights,
-        neighbor_inliers(query_neighbors, 0, count, verified, candidates),
-        config,
-        min_inliers,
-    )
-    if not config.database_side:
-        return expanded_queries, np.array(index, dtype=np.float32)
-    expanded_index = expand(
-        index,
-        index,
-        index_neighbors,
-        index_weights,
-        neighbor_inliers(index_neighbors, count, count, verified, candidates),
-        config,
-        min_inliers,
-    )
-    return expanded_queries, expanded_index
+    results = []
+    for images, neighbors, weights, first_row, wanted in (
+        (queries, query_neighbors, query_weights, 0, config.query_side),
+        (index, index_neighbors, index_weights, count, config.database_side),
+    ):
+        if not wanted:
+            results.append(np.array(images, dtype=np.float32))
+            continue
+        inliers = neighbor_inliers(neighbors, first_row, count, verified, candidates)
+        results.append(expand(images, index, neighbors, weights, inliers, config, min_inliers))
+    return results[0], results[1]
+
+
+def _nearest(neighbors: NDArray[np.int32], inliers: NDArray[np.int32], images: int) -> NDArray[np.int64]:
+    """Return the columns of the first `images` neighbours, -1 padded; an image is not its own neighbour."""
+    usable = neighbors >= 0
+    usable[:, : inliers.shape[1]] &= inliers >= 0
+    order = np.argsort(~usable, axis=1, kind="stable")[:, :images]
+    return np.where(np.take_along_axis(usable, order, axis=1), order, -1)
 
 
 def _factors(
@@ -146,6 +166,9 @@ def _factors(
 ) -> NDArray[np.float64]:
     if config.method == "alpha":
         return np.maximum(similarities, 0.0).astype(np.float64) ** config.alpha
+    if config.method == "rank":
+        steps = 1 - np.arange(config.images) / max(config.images, 1)
+        return np.broadcast_to(steps[: inliers.shape[1]], inliers.shape)
     if config.method == "inlier_weighted":
         counts = np.maximum(inliers, 0).astype(np.float64)
         return counts / (counts + floor)

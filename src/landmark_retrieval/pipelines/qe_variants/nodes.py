@@ -1,0 +1,67 @@
+"""Nodes of the qe_variants pipeline."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from landmark_retrieval.data_sets import DataSetConfig, SplitRows, relevant_index_rows
+from landmark_retrieval.descriptors import Descriptors
+from landmark_retrieval.evaluation.qe_variants import (
+    METRICS,
+    OPTIONS,
+    QeVariantsConfig,
+    Verified,
+    format_variants,
+    measure_variants,
+)
+from landmark_retrieval.knn import KnnConfig, KnnGraph
+from landmark_retrieval.reporting import VariantRun
+from landmark_retrieval.sharding import ShardStore
+from landmark_retrieval.verification import VerificationConfig, floor_of
+
+
+def measure_expansions(
+    descriptors: Descriptors,
+    graph: KnnGraph,
+    pairs: pd.DataFrame,
+    shards: ShardStore,
+    images: pd.DataFrame,
+    verification: VerificationConfig,
+    config: QeVariantsConfig,
+    knn: KnnConfig,
+) -> pd.DataFrame:
+    """Expand, search and re-rank by every variant."""
+    rows = SplitRows.from_table(images)
+    verified = Verified(
+        queries=descriptors.part(rows.query),
+        index=descriptors.part(rows.index),
+        graph=graph,
+        pairs=pairs,
+        candidates=verification.candidates,
+        min_inliers=floor_of(shards),
+    )
+    return measure_variants(verified, relevant_index_rows(images), config, knn)
+
+
+def write_expansions(table: pd.DataFrame, data_set: DataSetConfig) -> str:
+    """Write the table as text, for terminals."""
+    return format_variants(table, data_set.name)
+
+
+def describe_expansions(
+    table: pd.DataFrame, config: QeVariantsConfig, data_set: DataSetConfig
+) -> list[VariantRun]:
+    """Make an MLflow run of every variant."""
+    return [
+        VariantRun(
+            name=f"expansion {row['variant']}",
+            parameters={
+                "expansion": config.variants[row["variant"]].model_dump(mode="json")
+                if row["variant"] in config.variants
+                else dict.fromkeys(OPTIONS)
+            },
+            metrics={name: float(row[name]) for name in (*METRICS, "expanded", "seconds")},
+            tags={"table": "qe_variants", "data_set": data_set.name},
+        )
+        for row in table.to_dict("records")
+    ]

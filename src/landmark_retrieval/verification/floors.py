@@ -1,0 +1,44 @@
+"""How many inliers make a verified pair: the floor of each extractor and the rule it comes from."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+PERCENTILE = 99.9
+"""Of the inliers of unrelated pairs, on which the floor is built."""
+
+MARGIN = 2
+"""Inliers that the floor stands above the percentile."""
+
+MIN_INLIERS = {"aliked": 10, "disk": 9, "xfeat": 13, "delf": 8, "sift": 9}
+"""Floor of each extractor where the configuration leaves it open."""
+
+DEFAULT_MIN_INLIERS = 15
+"""Floor of extractors that `MIN_INLIERS` does not name."""
+
+
+def floor_from_unrelated(inliers: ArrayLike) -> int:
+    """Return the floor that the inliers of unrelated pairs ask for: their percentile plus a margin.
+
+    This is the one rule for floors. `python -m benchmarks.inlier_floors` measures the counts, and
+    `MIN_INLIERS` keeps what came out.
+
+    Args:
+        inliers: of pairs of photos that show nothing in common, verified with everything else as in a run.
+            One in a thousand decides, so take ten thousand or more.
+
+    Raises:
+        ValueError: no pairs.
+    """
+    counts = np.asarray(inliers)
+    if counts.size == 0:
+        raise ValueError("a floor needs pairs of unrelated photos")
+    return math.ceil(float(np.percentile(counts, PERCENTILE, method="inverted_cdf"))) + MARGIN
+
+
+def default_floor(extractor: str | None) -> int:
+    """Return the floor of an extractor by its name."""
+    return MIN_INLIERS.get(extractor or "", DEFAULT_MIN_INLIERS)
