@@ -103,9 +103,15 @@ def test_the_chosen_options_are_those_of_the_best_points(held_out):
     assert picked.order in CONFIG.order and picked.min_similarity in CONFIG.min_similarity
 
 
-def test_of_equals_the_first_is_chosen(held_out):
-    same = SweepConfig(t=(0.5, 0.5), votes=((3, 3),), min_similarity=(0.0,), order=("row", "row"))
-    assert sweep(held_out, same, EGT)["chosen"].tolist() == [True, False, True, False]
+def test_of_equals_the_default_or_else_the_middle_is_chosen(held_out):
+    options = {"votes": ((3, 3),), "order": ("row",), "min_similarity": (-5.0, -4.0, -3.0)}
+    without_default = sweep(held_out, SweepConfig(t=(7.0, 8.0, 9.0), **options), EGT)
+    assert without_default["chosen"].tolist() == [False, True, False] * 2
+    options = {"votes": ((3, 3),), "order": ("query_similarity",), "min_similarity": (-5.0, -4.0, 0.0)}
+    far = LabelBridgeConfig().min_similarity
+    assert far == 0.0 and (held_out.train_similarities[:, :3] > 0).all()
+    with_default = sweep(held_out, SweepConfig(t=(7.0, 8.0, 9.0), **options), EGT)
+    assert with_default["chosen"].tolist() == [False, True, False, False, False, True]
 
 
 def test_a_misspelt_order_is_refused():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
@@ -30,6 +30,9 @@ OPTIONS = ("t", "query_votes", "index_votes", "min_similarity", "order")
 
 COLUMNS = ("variant", *OPTIONS, "mAP_at_100", "chosen")
 """Columns of the table of a sweep."""
+
+TIE = 1e-9
+"""Difference in mAP up to which two settings are equal."""
 
 
 class SweepConfig(Configuration):
@@ -102,8 +105,9 @@ def sweep(held_out: HeldOut, config: SweepConfig, egt: EgtConfig) -> pd.DataFram
         egt: results per query and threads.
 
     Returns:
-        One row a setting, columns `COLUMNS`; `chosen` marks the best of each variant, the first one of equals
-        as they are listed in the configuration. Options that a variant does not have are missing.
+        One row a setting, columns `COLUMNS`; `chosen` marks the best of each variant; among equals the
+        default, or else the one in the middle as they are listed. Options that a variant does not have are
+        missing.
     """
     graph, nothing = held_out.graph, dict.fromkeys(OPTIONS[1:])
     rows: list[dict[str, Any]] = []
@@ -116,7 +120,7 @@ def sweep(held_out: HeldOut, config: SweepConfig, egt: EgtConfig) -> pd.DataFram
         )
         score = _score(found, held_out)
         rows.append({"variant": "blend_qe_sv_egt", "t": t, **nothing, "mAP_at_100": score})
-    _mark_best(rows)
+    _mark_best(rows, {"t": EgtConfig().t})
     best = next(row["t"] for row in rows if row["chosen"])
     bridged = []
     for options in _bridges(config):
@@ -129,7 +133,7 @@ def sweep(held_out: HeldOut, config: SweepConfig, egt: EgtConfig) -> pd.DataFram
                 "mAP_at_100": _score(found, held_out),
             }
         )
-    _mark_best(bridged)
+    _mark_best(bridged, LabelBridgeConfig().model_dump())
     return pd.DataFrame(rows + bridged, columns=list(COLUMNS)).astype(
         {"query_votes": "Int64", "index_votes": "Int64"}
     )
@@ -189,7 +193,10 @@ def _score(found: Traversal, held_out: HeldOut) -> float:
     return float(np.nanmean(average_precision(found.ranking, held_out.relevant)))
 
 
-def _mark_best(rows: list[dict[str, Any]]) -> None:
-    best = int(np.argmax([row["mAP_at_100"] for row in rows]))
+def _mark_best(rows: list[dict[str, Any]], default: Mapping[str, Any]) -> None:
+    scores = np.array([row["mAP_at_100"] for row in rows])
+    best = np.flatnonzero(scores >= scores.max() - TIE)
+    known = [number for number in best if all(rows[number][name] == default[name] for name in default)]
+    chosen = known[0] if known else best[(len(best) - 1) // 2]
     for number, row in enumerate(rows):
-        row["chosen"] = number == best
+        row["chosen"] = number == chosen

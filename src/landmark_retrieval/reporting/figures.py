@@ -157,7 +157,7 @@ def plot_sweep(table: pd.DataFrame) -> Figure:
             np.arange(len(group)),
             group["mAP_at_100"],
             marker="o" if votes == 3 else "s",
-            label=f"{order}, {votes} votes",
+            label=f"{order}, {votes:.0f} votes",
         )
         right.set_xticks(np.arange(len(group)), [f"{floor:g}" for floor in group["min_similarity"]])
     right.set_xlabel("least similarity of a vote")

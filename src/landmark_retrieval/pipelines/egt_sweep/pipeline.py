@@ -7,6 +7,8 @@ from kedro.pipeline import Node, Pipeline
 from landmark_retrieval.pipelines import knn_graph, spatial_verification
 from landmark_retrieval.pipelines.egt.nodes import symmetrize_graph
 from landmark_retrieval.pipelines.egt_sweep import nodes
+from landmark_retrieval.pipelines.features.nodes import blend_descriptors
+from landmark_retrieval.pipelines.features.pipeline import DESCRIPTORS
 
 NAMESPACE = "held_out"
 
@@ -22,11 +24,30 @@ def create_pipeline(**_: object) -> Pipeline:
                 name="hold_out",
                 namespace=NAMESPACE,
             ),
+            *(
+                Node(
+                    nodes.describe_held_out,
+                    inputs=[
+                        f"{name}.raw_descriptors",
+                        "image_table",
+                        f"{NAMESPACE}.image_table",
+                        f"params:{name}",
+                    ],
+                    outputs=f"{NAMESPACE}.{name}.descriptors",
+                    name=f"whiten_{name}_descriptors",
+                    namespace=NAMESPACE,
+                )
+                for name in DESCRIPTORS
+            ),
             Node(
-                nodes.take_descriptors,
-                inputs=["blend.descriptors", f"{NAMESPACE}.image_table"],
+                blend_descriptors,
+                inputs=[
+                    f"{NAMESPACE}.image_table",
+                    "params:blend",
+                    *(f"{NAMESPACE}.{name}.descriptors" for name in DESCRIPTORS),
+                ],
                 outputs=f"{NAMESPACE}.blend.descriptors",
-                name="take_descriptors",
+                name="concatenate_descriptors",
                 namespace=NAMESPACE,
             ),
         ]
