@@ -12,6 +12,9 @@ from landmark_retrieval.pipelines.features.pipeline import DESCRIPTORS
 
 NAMESPACE = "held_out"
 
+LEFT_OUT = ("rank_neighbors", "measure_recall")
+"""Nodes of the stages that the choice does not need."""
+
 
 def create_pipeline(**_: object) -> Pipeline:
     """Return the egt_sweep pipeline."""
@@ -62,7 +65,7 @@ def create_pipeline(**_: object) -> Pipeline:
     }
     stages = knn_graph.create_pipeline() + spatial_verification.create_pipeline()
     graph = Pipeline(
-        stages.only_nodes(*(node.name for node in stages.nodes if not node.name.endswith("rank_neighbors"))),
+        stages.only_nodes(*(node.name for node in stages.nodes if node.name.split(".")[-1] not in LEFT_OUT)),
         namespace=NAMESPACE,
         inputs={"local_features"},
         parameters=parameters - {"params:ranking"},

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from landmark_retrieval.data_sets import SplitRows
 from landmark_retrieval.descriptors import Descriptors, check_ids
 from landmark_retrieval.evaluation.ranking import Ranking, RankingConfig, cut
-from landmark_retrieval.knn import KnnConfig, KnnGraph, gather_graph, plan_knn_graph
+from landmark_retrieval.knn import KnnConfig, KnnGraph, gather_graph, plan_knn_graph, recall_against_exact
 from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore
 
 
@@ -23,6 +24,14 @@ def search_neighbors(
 def join_neighbors(shards: ShardStore) -> KnnGraph:
     """Join the finished blocks of the search."""
     return gather_graph(shards)
+
+
+def measure_recall(descriptors: Descriptors, images: pd.DataFrame, config: KnnConfig) -> float:
+    """Return the share of true neighbours that the search finds, on a sample of the index: 1 if it is exact."""
+    if config.approximate is None:
+        return 1.0
+    index = descriptors.part(SplitRows.from_table(images).index)
+    return recall_against_exact(index, index, config, exclude=np.arange(len(index), dtype=np.int64))
 
 
 def rank_neighbors(graph: KnnGraph, config: RankingConfig) -> Ranking:

@@ -42,6 +42,13 @@ def create_search_pipeline(
                 namespace=variant,
             ),
             Node(
+                nodes.measure_recall,
+                inputs=[f"{variant}.descriptors", "image_table", "params:knn"],
+                outputs=f"{variant}.knn_recall",
+                name="measure_recall",
+                namespace=variant,
+            ),
+            Node(
                 nodes.rank_neighbors,
                 inputs=[f"{variant}.knn_graph", "params:ranking"],
                 outputs=f"{variant}.ranking",
