@@ -2,12 +2,11 @@
 
     python -m benchmarks.scale [--fraction 20] [--dimensions 2048] [--memory-gib 4]
 
-The full job has 117,577 queries, 761,757 index images and 4,132,914 training images of 203,094 landmarks. Here
-all four are divided by `--fraction`. Descriptors are noise around one centre a landmark, float16 in
-memory-mapped files; landmarks differ in size as 1/rank; two thirds of the queries show none. RANSAC is not run:
-candidates of the same landmark get inliers, others none (`python -m benchmarks.verification` times real pairs).
-Everything else is the code of the pipelines. mAP is printed to show that the stages did their work; it says
-nothing about photos.
+The full job has 117,577 queries, 761,757 index images, and 4,132,914 training images of 203,094 landmarks.
+Here all four are divided by `--fraction`. Descriptors are noise around one centre a landmark, float16 in memory-mapped
+files; landmarks differ in size as 1/rank; two thirds of the queries show none. RANSAC is not run: candidates of
+the same landmark get inliers, others none (`python -m benchmarks.verification` times real pairs). Everything else
+is the code of the pipelines. mAP is printed to show that the stages did their work; it says nothing about photos.
 """
 
 from __future__ import annotations
@@ -167,7 +166,8 @@ def run(fraction: float, dimensions: int, budget: float, folder: Path) -> None:
     first = np.searchsorted(of_index[members], np.arange(landmarks + 1))
     relevant = [members[first[x] : first[x + 1]] if x >= 0 else members[:0] for x in of_queries]
     rankings = (graph.query_neighbors, second.query_neighbors, plain.ranking, bridged.ranking)
-    scores = [f"{np.nanmean(average_precision(ranking, relevant)):.3f}" for ranking in rankings]
+    means = [float(np.nanmean(average_precision(ranking, relevant))) for ranking in rankings]
+    scores = [f"{mean:.3f}" for mean in means]
     print(f"  mAP@100 of the four variants on this noise: {', '.join(scores)}")
     print(
         f"  on disk: {sum(file.stat().st_size for file in folder.iterdir()) / 2**30:.2f} GiB of descriptors"

@@ -27,7 +27,7 @@ def join_neighbors(shards: ShardStore) -> KnnGraph:
 
 
 def measure_recall(descriptors: Descriptors, images: pd.DataFrame, config: KnnConfig) -> float:
-    """Return the share of true neighbours that the search finds, on a sample of the index: 1 if it is exact."""
+    """Return the share of true neighbours that the search finds, on a sample of the index; exact: 1."""
     if config.approximate is None:
         return 1.0
     index = descriptors.part(SplitRows.from_table(images).index)
