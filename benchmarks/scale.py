@@ -3,10 +3,11 @@
     python -m benchmarks.scale [--fraction 20] [--dimensions 2048] [--memory-gib 4]
 
 The full job has 117,577 queries, 761,757 index images, and 4,132,914 training images of 203,094 landmarks.
-Here all four are divided by `--fraction`. Descriptors are noise around one centre a landmark, float16 in memory-mapped
-files; landmarks differ in size as 1/rank; two thirds of the queries show none. RANSAC is not run: candidates of
-the same landmark get inliers, others none (`python -m benchmarks.verification` times real pairs). Everything else
-is the code of the pipelines. mAP is printed to show that the stages did their work; it says nothing about photos.
+Here all four are divided by `--fraction`. Descriptors are noise around one centre a landmark, float16 in
+memory-mapped files; landmarks differ in size as 1/rank; two thirds of the queries show none. RANSAC is not
+run: candidates of the same landmark get inliers, others none (`python -m benchmarks.verification` times
+real pairs). Everything else is the code of the pipelines. mAP is printed to show that the stages did their
+work; it says nothing about photos.
 """
 
 from __future__ import annotations
