@@ -20,7 +20,7 @@ from landmark_retrieval.knn.config import KnnConfig
 from landmark_retrieval.knn.engines import BlasEngine, Engine
 
 GIB = 2**30
-CPU_QUERIES, CPU_TILE = 1024, 8192
+CPU_QUERIES, CPU_TILE = 1024, 16384
 GPU_QUERIES, GPU_TILE = 4096, 32768
 SMALLEST_QUERIES, SMALLEST_TILE = 16, 512
 FALLBACK_QUERIES = 64
