@@ -14,7 +14,13 @@ import numpy as np
 import pytest
 
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore, ShardTask
+from landmark_retrieval.sharding import (
+    ExecutorConfig,
+    ShardPlan,
+    ShardStore,
+    ShardTask,
+    changed_parameters,
+)
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,61 @@ def test_stale_shards_are_replaced_and_said_so(tmp_path, caplog):
         f"part-{i}-{v}.npz.seconds" for i, v in enumerate("1112")
     ]
     assert store.fingerprint() != first
+
+
+def test_changed_parameters_are_named(tmp_path, caplog):
+    store = ShardStore(str(tmp_path / "store"))
+
+    def run(version, **parameters):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            tasks = plan(tmp_path / "trace.txt", version=version).tasks
+            store.run(ShardPlan("numbers", tasks, parameters=parameters))
+        return caplog.text
+
+    assert "changed" not in run("1", ransac={"threshold": 4.0, "seed": 0}, scales=(1.0, 0.5))
+    assert "changed" not in run("1", ransac={"threshold": 4.0, "seed": 0}, scales=(1.0, 0.5))
+    text = run("2", ransac={"threshold": 3.0, "seed": 0}, scales=(1.0, 0.5))
+    assert "numbers: parameters changed (ransac.threshold 4.0 → 3.0): 5 shards are done again" in text
+    assert "numbers: inputs changed: 5 shards" in run(
+        "3", ransac={"threshold": 3.0, "seed": 0}, scales=(1, 0.5)
+    )
+
+
+def test_differences_of_parameters():
+    before = {"a": 1, "b": {"c": [1, 2], "d": None}, "gone": 0}
+    after = {"a": 1, "b": {"c": (1, 3), "d": "x"}, "new": True}
+    assert changed_parameters(before, after) == [
+        "b.c [1, 2] → [1, 3]",
+        "b.d None → x",
+        "gone 0 → (none)",
+        "new (none) → True",
+    ]
+    assert changed_parameters(before, before) == []
+    assert changed_parameters({}, after) == []
+
+
+@pytest.mark.parametrize("scheme", ["memory://test-of-sharding", "file://{folder}", "local://{folder}"])
+def test_other_file_systems_hold_the_same_bytes(tmp_path, reference, scheme):
+    store = ShardStore(scheme.format(folder=tmp_path / "remote"))
+    store.run(plan(tmp_path / "trace.txt", count=3))
+    store.run(plan(tmp_path / "trace.txt"))
+    assert computed(tmp_path / "trace.txt") == list(range(5))
+    assert {name: store._fs.cat_file(store._path(name)) for name in store.manifest()["shards"]} == reference
+    assert not [name for name in store._names() if name.endswith(".tmp")]
+
+
+def test_file_systems_that_cannot_be_had_are_one_line(tmp_path, monkeypatch):
+    with pytest.raises(LandmarkRetrievalError, match="nosuch://x: no such file system") as caught:
+        ShardStore("nosuch://x").exists()
+    assert "\n" not in str(caught.value)
+
+    def missing(url):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", missing)
+    with pytest.raises(LandmarkRetrievalError, match=r"s3://b/x: .* missing \(Install s3fs to access S3\)"):
+        ShardStore("s3://b/x").exists()
 
 
 def test_a_failing_shard_stops_the_run_and_keeps_what_is_done(tmp_path, reference):

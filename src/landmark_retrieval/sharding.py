@@ -77,12 +77,15 @@ class ShardPlan:
         tasks: the shards.
         executor: where they are computed.
         metadata: JSON-serialisable facts kept in the manifest (extractor name, dimensions, ...).
+        parameters: JSON-serialisable options, nested at will, that every fingerprint depends on; kept in the
+            manifest, so that the next plan can say which of them changed.
     """
 
     description: str
     tasks: Sequence[ShardTask]
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ShardStore:
@@ -97,7 +100,18 @@ class ShardStore:
 
     @property
     def _fs(self) -> fsspec.AbstractFileSystem:
-        return fsspec.core.url_to_fs(self.root)[0]
+        try:
+            return fsspec.core.url_to_fs(self.root)[0]
+        except ImportError as error:
+            reason = " ".join(str(error).split())
+            raise LandmarkRetrievalError(
+                f"{self.root}: the package of this file system is missing ({reason})"
+            ) from None
+        except ValueError as error:
+            raise LandmarkRetrievalError(
+                f"{self.root}: no such file system ({' '.join(str(error).split())}); "
+                "fsspec knows file, s3, gs and others"
+            ) from None
 
     def _path(self, name: str) -> str:
         return f"{fsspec.core.url_to_fs(self.root)[1]}/{name}"
@@ -107,7 +121,7 @@ class ShardStore:
         return bool(self._fs.exists(self._path(MANIFEST)))
 
     def manifest(self) -> dict[str, Any]:
-        """Return the manifest: `shards` (file names in order), `seconds`, `fingerprint`, `metadata`.
+        """Return the manifest: `shards` (names in order), `seconds`, `fingerprint`, `metadata`, `parameters`.
 
         Raises:
             LandmarkRetrievalError: the store holds no complete artifact.
@@ -185,6 +199,7 @@ class ShardStore:
                     "fingerprint": digest(wanted, dict(plan.metadata)),
                     "seconds": sum(self._seconds_of(name) for name in wanted),
                     "metadata": dict(plan.metadata),
+                    "parameters": dict(plan.parameters),
                 },
                 indent=1,
             ),
@@ -228,9 +243,18 @@ class ShardStore:
             )
 
     def _describe_reuse(self, plan: ShardPlan, missing: Sequence[ShardTask], present: set[str]) -> None:
+        """Log what is taken over from earlier runs, and why the rest is not."""
         wanted = {task.file_name for task in plan.tasks}
         stale = sum(name.endswith(".npz") and name not in wanted for name in present)
         reused = len(plan.tasks) - len(missing)
+        if missing and stale:
+            changes = changed_parameters(self._stored_parameters(), plan.parameters)
+            logger.info(
+                "%s: %s: %d shards are done again",
+                plan.description,
+                f"parameters changed ({', '.join(changes)})" if changes else "inputs changed",
+                len(missing),
+            )
         if reused or stale:
             logger.info(
                 "%s: %d of %d shards are done already, %d to compute%s",
@@ -240,6 +264,13 @@ class ShardStore:
                 len(missing),
                 f", {stale} made from other inputs or parameters are replaced" if stale else "",
             )
+
+    def _stored_parameters(self) -> dict[str, Any]:
+        """Return the parameters of the complete artifact, nothing where there is none or it names none."""
+        try:
+            return dict(self.manifest().get("parameters", {}))
+        except (LandmarkRetrievalError, ValueError, AttributeError, TypeError):
+            return {}
 
     def _write(self, task: ShardTask, arrays: Arrays, seconds: float) -> None:
         temporary = self._path(f".{task.file_name}.{uuid.uuid4().hex}.tmp")
@@ -257,6 +288,32 @@ class ShardStore:
     def _seconds_of(self, name: str) -> float:
         path = self._path(name + ".seconds")
         return float(self._fs.cat_file(path)) if self._fs.exists(path) else 0.0
+
+
+def changed_parameters(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return what differs between two sets of nested parameters, as `ransac.threshold 4.0 → 3.0`.
+
+    Args:
+        before: parameters as read from a manifest; empty for "not known".
+        after: parameters now.
+    """
+    if not before:
+        return []
+    old, new = (dict(_flat(json.loads(json.dumps(values, default=str)))) for values in (before, after))
+    absent = "(none)"
+    return [
+        f"{name} {old.get(name, absent)} → {new.get(name, absent)}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name, absent) != new.get(name, absent)
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _compute_and_write(store: ShardStore, task: ShardTask) -> None:

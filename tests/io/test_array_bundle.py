@@ -350,3 +350,20 @@ def test_in_a_catalog_and_a_run(tmp_path: Path) -> None:
     outputs = SequentialRunner().run(pipeline(nodes), catalog)
     assert outputs["length"].load() == {"rows": 5}
     assert "bundle" in str(catalog["gem.bundle"]) and catalog.exists("gem.bundle")
+
+
+def test_a_local_url_is_a_folder(tmp_path: Path) -> None:
+    entry = ArrayBundleDataset(filepath=f"file://{tmp_path}/bundle", bundle=f"{__name__}.Bundle")
+    entry.save(_make())
+    assert entry.exists() and (tmp_path / "bundle" / "bundle.json").is_file()
+    np.testing.assert_array_equal(entry.load().matrix, _make().matrix)
+
+
+def test_object_stores_are_refused_in_one_line() -> None:
+    entry = ArrayBundleDataset(filepath="s3://bucket/bundle", bundle=f"{__name__}.Bundle")
+    assert not entry.exists()
+    for action in (entry.load, lambda: entry.save(_make())):
+        with pytest.raises(DatasetError, match="local or mounted") as caught:
+            action()
+        assert str(caught.value).startswith("s3://bucket/bundle: ") and "\n" not in str(caught.value)
+    assert not Path("s3:").exists()

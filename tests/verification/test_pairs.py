@@ -26,7 +26,8 @@ from landmark_retrieval.verification import (
     floor_of,
     plan_verification,
 )
-from landmark_retrieval.verification.pairs import MIN_INLIERS, pair_seed, verify_pair
+from landmark_retrieval.verification.floors import MIN_INLIERS
+from landmark_retrieval.verification.pairs import pair_seed, verify_pair
 
 CONFIG = VerificationConfig(shard_size=2)
 
@@ -104,7 +105,7 @@ def test_large_photos_verify_like_small_ones(album):
 
 
 def test_hopeless_pairs_are_recorded_as_such():
-    config = VerificationConfig(matching=MatchingConfig(precheck_features=100)).resolve("aliked")
+    config = VerificationConfig(matching=MatchingConfig(ratio=0.95, precheck_features=100)).resolve("aliked")
     a, b = photo(0, count=400, dimensions=128), photo(1, count=400, dimensions=128)
     result = verify_pair(a, b, config, 0)
     assert (result.matches, result.inliers) == (0, 0) and not result.homography.any()

@@ -66,13 +66,15 @@ def plan_global_extraction(
     whitening = region_whitening or Whitening.none()
     ids = table["image_id"].to_numpy(dtype=str)
     paths = image_sources(table)
+    options = config.model_dump(
+        mode="json",
+        include={"pooling", "max_side", "size_multiple", "scales", "scale_power", "precision"},
+    )
+    identity = weights_identity(config.backbone)
     content = digest(
         VERSION,
-        config.model_dump(
-            mode="json",
-            include={"pooling", "max_side", "size_multiple", "scales", "scale_power", "precision"},
-        ),
-        weights_identity(config.backbone),
+        options,
+        identity,
         hashlib.sha256(whitening.mean.tobytes() + whitening.projection.tobytes()).hexdigest(),
     )
     tasks = []
@@ -83,7 +85,8 @@ def plan_global_extraction(
         compute = partial(compute_shard, start, paths[start:stop], config, whitening)
         tasks.append(ShardTask(f"global-{start:08d}", fingerprint, compute))
     description = f"{config.pooling.kind} descriptors ({config.backbone.name})"
-    return ShardPlan(description, tasks, executor or ExecutorConfig(), {"images": len(table)})
+    metadata, parameters = {"images": len(table)}, {**options, "backbone": identity}
+    return ShardPlan(description, tasks, executor or ExecutorConfig(), metadata, parameters)
 
 
 def compute_shard(
@@ -170,16 +173,18 @@ def plan_region_whitening(
     if config.region_whitening is not None:
         rows = whitening_rows(SplitRows.from_table(table), config.region_whitening)
     paths = image_sources(table.iloc[rows])
-    fingerprint = digest(
-        VERSION,
-        config.model_dump(
-            mode="json", include={"pooling", "max_side", "size_multiple", "precision", "region_whitening"}
-        ),
-        weights_identity(config.backbone),
-        [file_state(path) for path in paths],
+    options = config.model_dump(
+        mode="json", include={"pooling", "max_side", "size_multiple", "precision", "region_whitening"}
     )
+    identity = weights_identity(config.backbone)
+    fingerprint = digest(VERSION, options, identity, [file_state(path) for path in paths])
     task = ShardTask("region-whitening", fingerprint, partial(region_whitening_shard, paths, config))
-    return ShardPlan(f"whitening of regions ({config.backbone.name})", [task], executor or ExecutorConfig())
+    return ShardPlan(
+        f"whitening of regions ({config.backbone.name})",
+        [task],
+        executor or ExecutorConfig(),
+        parameters={**options, "backbone": identity},
+    )
 
 
 def read_region_whitening(store: ShardStore) -> Whitening:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 from kedro.io import AbstractDataset
 from kedro.utils import load_obj
@@ -42,13 +43,16 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
     until the new one is complete. Loaded arrays are read-only, and memory-mapped from 1 MiB on.
 
     Args:
-        filepath: the folder, on a local file system.
+        filepath: the folder, on a local or mounted file system (`file://` is fine): arrays are mapped into
+            memory, which no object store can do. Shards may lie anywhere (`ShardedDataset`).
         bundle: dotted path of the dataclass, such as `landmark_retrieval.knn.KnnGraph`.
         metadata: for plugins such as kedro-viz.
     """
 
     def __init__(self, *, filepath: str, bundle: str, metadata: dict[str, Any] | None = None) -> None:
-        self._folder = Path(filepath)
+        protocol, path = fsspec.core.split_protocol(str(filepath))
+        self._remote = None if protocol in (None, "file", "local") else str(filepath)
+        self._folder = Path(path)
         self._bundle = bundle
         self.metadata = metadata
 
@@ -59,6 +63,7 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
             ArtifactError: nothing is stored, a file is missing or damaged, or the stored fields are not the
                 class's fields (the artifact was made by another version).
         """
+        self._check_local()
         self._recover()
         index = self._index()
         expected = _field_names(self._class())
@@ -83,6 +88,7 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
             ArtifactError: the data is not of the bundle's class, a field cannot be stored, or the folder
                 holds something else.
         """
+        self._check_local()
         if not isinstance(data, self._class()):
             raise ArtifactError(f"{self._folder}: expected {self._bundle}, got {type(data).__name__}")
         self._recover()
@@ -119,6 +125,13 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
                 "data": rows,
             }
         )
+
+    def _check_local(self) -> None:
+        if self._remote is not None:
+            raise ArtifactError(
+                f"{self._remote}: array bundles are mapped into memory and must lie in a local or mounted "
+                "folder; change the catalog's filepath (shards may stay in the object store)"
+            )
 
     def _class(self) -> type[Any]:
         try:
@@ -203,11 +216,13 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
         return list(self._folder.parent.glob(f".{glob.escape(self._folder.name)}.{'?' * 32}.{kind}"))
 
     def _exists(self) -> bool:
+        if self._remote is not None:
+            return False
         self._recover()
         return (self._folder / INDEX).is_file()
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._folder), "bundle": self._bundle}
+        return {"filepath": self._remote or str(self._folder), "bundle": self._bundle}
 
 
 def _field_names(bundle: type[Any]) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -65,7 +65,10 @@ class KnnConfig(Configuration):
     threads: int = Field(default=0, ge=0)
     approximate: ApproximateConfig | None = None
 
+    def content(self) -> dict[str, Any]:
+        """Return the options that the result depends on."""
+        return self.model_dump(mode="json", include={"k", "storage", "approximate"})
+
     def content_fingerprint(self) -> str:
         """Return a digest of the options that the result depends on."""
-        relevant = self.model_dump(mode="json", include={"k", "storage", "approximate"})
-        return KnnConfig(**relevant).fingerprint()
+        return KnnConfig(**self.content()).fingerprint()

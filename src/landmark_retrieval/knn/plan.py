@@ -52,7 +52,7 @@ def plan_knn(
     warn_if_short(config.k, len(database), exclude is not None, label)
     tasks = _tasks("rows", queries, database, content_digest(database), config, excluded, label)
     metadata = {"queries": len(queries), "database": len(database), "k": config.k}
-    return ShardPlan(label, tasks, executor or ExecutorConfig(), metadata)
+    return ShardPlan(label, tasks, executor or ExecutorConfig(), metadata, config.content())
 
 
 def gather(store: ShardStore) -> Neighbors:
@@ -87,7 +87,7 @@ def plan_knn_graph(
         *_tasks(INDEX_PART, index, index, index_digest, config, own_rows, "index in the index"),
     ]
     metadata = {"graph_queries": len(queries), "graph_index": len(index), "k": config.k}
-    return ShardPlan("k-NN graph", tasks, executor or ExecutorConfig(), metadata)
+    return ShardPlan("k-NN graph", tasks, executor or ExecutorConfig(), metadata, config.content())
 
 
 def gather_graph(store: ShardStore) -> KnnGraph:

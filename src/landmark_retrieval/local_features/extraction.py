@@ -160,7 +160,8 @@ def plan_local_extraction(
         "shard_size": config.shard_size,
         "max_side": config.max_side,
     }
-    return ShardPlan(f"local features ({name})", tasks, executor or ExecutorConfig(), metadata)
+    options = config.model_dump(mode="json", include={"extractor", "max_side", "max_keypoints"})
+    return ShardPlan(f"local features ({name})", tasks, executor or ExecutorConfig(), metadata, options)
 
 
 def compute_shard(

@@ -13,7 +13,7 @@ PERCENTILE = 99.9
 MARGIN = 2
 """Inliers that the floor stands above the percentile."""
 
-MIN_INLIERS = {"aliked": 10, "disk": 9, "xfeat": 13, "delf": 8, "sift": 9}
+MIN_INLIERS = {"aliked": 12, "disk": 9, "xfeat": 16, "delf": 8, "sift": 9}
 """Floor of each extractor where the configuration leaves it open."""
 
 DEFAULT_MIN_INLIERS = 15

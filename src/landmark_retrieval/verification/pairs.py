@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from landmark_retrieval.configuration import Configuration, digest
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.sharding import Arrays, ExecutorConfig, ShardPlan, ShardStore, ShardTask
+from landmark_retrieval.verification.floors import default_floor
 from landmark_retrieval.verification.matching import MatchingConfig, is_hopeless, match
 from landmark_retrieval.verification.ransac import (
     NO_MODEL,
@@ -30,18 +31,6 @@ if TYPE_CHECKING:
 VERSION = 1
 """Raised when the same parameters give other results; part of every fingerprint."""
 
-MIN_INLIERS = {"aliked": 10, "disk": 9, "xfeat": 13, "delf": 8, "sift": 9}
-"""Floor for inliers of each extractor where the configuration leaves it open.
-
-Two above the 99.9th percentile of the inliers of 3,224 pairs of photos of different landmarks (1000
-keypoints, long side 640, the extractor's default ratio, pydegensac): aliked 8, disk 7, xfeat 11, sift 7.
-Untrained delf (EfficientNet-Lite2, stage -2, PCA learned on 12 images): 6, of 1,600 pairs of a photo from one
-city and one from another country, by the same settings; another backbone or training wants its own floor.
-"""
-
-DEFAULT_MIN_INLIERS = 15
-"""Floor for inliers of extractors that `MIN_INLIERS` does not name."""
-
 HOMOGRAPHY_COLUMNS = [f"h{i}{j}" for i in (1, 2, 3) for j in (1, 2, 3)]
 
 
@@ -53,7 +42,7 @@ class VerificationConfig(Configuration):
         matching: tentative correspondences.
         ransac: homography estimation.
         min_inliers: inliers from which a pair counts as verified; None takes the extractor's calibrated
-            value from `MIN_INLIERS`.
+            value (`floors.MIN_INLIERS`).
         seed: seed of all sampling; each pair derives its own from it.
         shard_size: images whose pairs make one shard, the unit of resuming.
     """
@@ -67,9 +56,7 @@ class VerificationConfig(Configuration):
 
     def resolve(self, extractor: str | None) -> VerificationConfig:
         """Return the configuration with every open value filled in for an extractor."""
-        floor = self.min_inliers
-        if floor is None:
-            floor = MIN_INLIERS.get(extractor or "", DEFAULT_MIN_INLIERS)
+        floor = default_floor(extractor) if self.min_inliers is None else self.min_inliers
         return self.model_copy(update={"matching": self.matching.resolve(extractor), "min_inliers": floor})
 
 
@@ -128,11 +115,9 @@ def plan_verification(
     """
     extractor = features.manifest()["metadata"].get("extractor")
     resolved = config.resolve(extractor)
-    parameters = digest(
-        VERSION,
-        available_method(resolved.ransac.method),
-        resolved.model_dump(mode="json", include={"matching", "ransac", "min_inliers", "seed"}),
-    )
+    method = available_method(resolved.ransac.method)
+    options = resolved.model_dump(mode="json", include={"matching", "ransac", "min_inliers", "seed"})
+    parameters = digest(VERSION, method, options)
     ordered = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
     buckets = ordered[:, 0] // config.shard_size
     tasks = []
@@ -155,8 +140,9 @@ def plan_verification(
             "pairs": len(ordered),
             "min_inliers": resolved.min_inliers,
             "ratio": resolved.matching.ratio,
-            "method": available_method(resolved.ransac.method),
+            "method": method,
         },
+        parameters=options,
     )
 
 
