@@ -23,7 +23,7 @@ GIB = 2**30
 CPU_QUERIES, CPU_TILE = 1024, 16384
 GPU_QUERIES, GPU_TILE = 4096, 32768
 SMALLEST_QUERIES, SMALLEST_TILE = 16, 512
-FALLBACK_QUERIES = 64
+FALLBACK_QUERIES, FALLBACK_TILE = 64, 8192
 OVERHEAD = 4 << 20
 """Bytes that threads and small arrays take."""
 
@@ -104,7 +104,7 @@ def plan_memory(queries: int, database: int, dimensions: int, config: KnnConfig,
     def fixed() -> int:
         products = rows * tile * 4 * (2 if gpu else 1)
         candidates = rows * candidate_count(config.k) * 16
-        fallback = FALLBACK_QUERIES * CPU_TILE * 4 if config.engine != "blas" else 0
+        fallback = FALLBACK_QUERIES * FALLBACK_TILE * 4 if config.engine != "blas" else 0
         return rows * (per_row + 16) + products + candidates + fallback + threads * tile * 8
 
     while fixed() > available / 2 and (rows > SMALLEST_QUERIES or tile > SMALLEST_TILE):
@@ -128,7 +128,7 @@ def make_engine(target: Target, layout: Layout, config: KnnConfig) -> Engine:
     threads = thread_count(config.threads)
     if target.engine == "blas":
         return BlasEngine(layout.tile, layout.queries, threads)
-    fallback = BlasEngine(min(CPU_TILE, layout.tile), FALLBACK_QUERIES, threads)
+    fallback = BlasEngine(min(FALLBACK_TILE, layout.tile), FALLBACK_QUERIES, threads)
     if target.engine == "torch":
         devices = [f"cuda:{number}" for number in target.gpus] or ["cpu"]
         return TorchEngine(
