@@ -248,13 +248,12 @@ class ShardStore:
         stale = sum(name.endswith(".npz") and name not in wanted for name in present)
         reused = len(plan.tasks) - len(missing)
         if missing and stale:
-            changes = changed_parameters(self._stored_parameters(), plan.parameters)
-            logger.info(
-                "%s: %s: %d shards are done again",
-                plan.description,
-                f"parameters changed ({', '.join(changes)})" if changes else "inputs changed",
-                len(missing),
-            )
+            before = self._stored_parameters()
+            changes = changed_parameters(before, plan.parameters)
+            reason = "inputs changed" if before else "inputs or parameters changed"
+            if changes:
+                reason = f"parameters changed ({', '.join(changes)})"
+            logger.info("%s: %s: %d shards are done again", plan.description, reason, len(missing))
         if reused or stale:
             logger.info(
                 "%s: %d of %d shards are done already, %d to compute%s",

@@ -14,7 +14,7 @@ from landmark_retrieval.verification import RansacConfig, estimate_homography, r
 
 METHODS = [
     pytest.param(name, marks=pytest.mark.skipif(importlib.util.find_spec(module) is None, reason=module))
-    for name, module in (("pydegensac", "pydegensac"), ("opencv", "cv2"), ("poselib", "poselib"))
+    for name, module in (("pydegensac", "pydegensac"), ("opencv_usac", "cv2"), ("poselib", "poselib"))
 ]
 
 
@@ -132,7 +132,7 @@ def test_opencv_stands_in_where_pydegensac_is_missing(monkeypatch, caplog):
     ransac.available_method.cache_clear()
     monkeypatch.setattr(ransac.importlib.util, "find_spec", lambda name: None)
     with caplog.at_level(logging.WARNING):
-        assert ransac.available_method("pydegensac") == "opencv"
+        assert ransac.available_method("pydegensac") == "opencv_usac"
     assert "USAC_MAGSAC" in caplog.text
     with pytest.raises(LandmarkRetrievalError, match="pip install poselib"):
         ransac.available_method("poselib")

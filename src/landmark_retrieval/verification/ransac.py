@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 Points = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-Method = Literal["pydegensac", "opencv", "poselib"]
+Method = Literal["pydegensac", "opencv_usac", "poselib"]
 
 SAMPLE = 4
 """Correspondences that determine a homography."""
@@ -32,8 +32,8 @@ class RansacConfig(Configuration):
     """How a homography is estimated and which ones are believed.
 
     Attributes:
-        method: `pydegensac` (LO-RANSAC of Chum et al., x86-64 Linux only), `opencv` (USAC_MAGSAC) or
-            `poselib` (LO-RANSAC; to be installed separately).
+        method: `pydegensac` (LO-RANSAC of Chum et al., x86-64 Linux only), `opencv_usac`
+            (MAGSAC++ of Barath et al.) or `poselib` (LO-RANSAC of Larsson; to be installed separately).
         threshold: largest distance of an inlier from its predicted place, in pixels of a picture whose long
             side is `reference_side`.
         reference_side: length in pixels that the long side of every picture is scaled to before estimation,
@@ -122,17 +122,18 @@ def plausible(homography: NDArray[np.float64], points: Points, max_scale: float)
 
 @lru_cache
 def available_method(method: Method) -> Method:
-    """Return the method, or `opencv` with a warning where pydegensac cannot be imported.
+    """Return the method, or `opencv_usac` with a warning where pydegensac cannot be imported.
 
     Raises:
         LandmarkRetrievalError: poselib is asked for and not installed.
     """
     if method == "pydegensac" and importlib.util.find_spec("pydegensac") is None:
         logger.warning("pydegensac is not available on this platform: using OpenCV's USAC_MAGSAC instead")
-        return "opencv"
+        return "opencv_usac"
     if method == "poselib" and importlib.util.find_spec("poselib") is None:
         raise LandmarkRetrievalError(
-            "ransac method 'poselib' is not installed: `pip install poselib` or choose pydegensac or opencv"
+            "ransac method 'poselib' is not installed: `pip install poselib` or choose "
+            "pydegensac or opencv_usac"
         )
     return method
 
@@ -192,6 +193,6 @@ def _poselib(a: Points, b: Points, config: RansacConfig, limit: int, seed: int) 
 
 _ESTIMATORS: dict[Method, Callable[[Points, Points, RansacConfig, int, int], tuple[Points, Mask]]] = {
     "pydegensac": _pydegensac,
-    "opencv": _opencv,
+    "opencv_usac": _opencv,
     "poselib": _poselib,
 }

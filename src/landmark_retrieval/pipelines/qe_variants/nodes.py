@@ -60,7 +60,7 @@ def describe_expansions(
                 if row["variant"] in config.variants
                 else dict.fromkeys(OPTIONS)
             },
-            metrics={name: float(row[name]) for name in (*METRICS, "expanded", "seconds")},
+            metrics={name: float(row[name]) for name in (*METRICS, "expanded")},
             tags={"table": "qe_variants", "data_set": data_set.name},
         )
         for row in table.to_dict("records")
