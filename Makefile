@@ -14,7 +14,7 @@ export PYTHONWARNINGS ?= ignore
 # kedro-viz and mlflow start programs of their own, found by name.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help install demo test notebooks lint format viz mlflow lock bench clean
+.PHONY: help install demo test notebooks docs lint format viz mlflow lock bench clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ viz: install  ## open the pipeline graph in the browser
 
 mlflow: install  ## open the experiments in the browser
 	$(BIN)/kedro mlflow ui
+
+docs: install  ## build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 lock:  ## resolve requirements.lock anew (name==version lines only)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

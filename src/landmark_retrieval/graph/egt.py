@@ -1,6 +1,6 @@
 """Explore-exploit graph traversal (EGT).
 
-Chang, Yu, Wang, Gorti, Bai, Volkovs: "Explore-Exploit Graph Traversal for Image Retrieval", CVPR 2019. From
+Chang, Yu, Liu, Volkovs: "Explore-Exploit Graph Traversal for Image Retrieval", CVPR 2019. From
 the query the traversal alternates between *exploring*, where the edges of all newly reached images go to a
 heap, and *exploiting*, where the best edges come out: always one, and then all above the threshold t. With t
 above every weight it is Prim's algorithm, with t below every weight a search level by level.
