@@ -12,6 +12,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from tqdm import tqdm
 
 from landmark_retrieval.configuration import Configuration, digest
 from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.shard_arrays import ShardArrays
 
 logger = logging.getLogger(__name__)
 
@@ -138,15 +140,31 @@ class ShardStore:
         Raises:
             LandmarkRetrievalError: the file is missing, truncated or damaged.
         """
+        with (
+            self._reading(file_name),
+            self._fs.open(self._path(file_name), "rb") as file,
+            np.load(file, allow_pickle=False) as shard,
+        ):
+            return {name: shard[name] for name in shard.files}
+
+    @contextmanager
+    def open(self, file_name: str) -> Iterator[ShardArrays]:
+        """Open one shard by its file name, to read parts of its arrays.
+
+        Raises:
+            LandmarkRetrievalError: the file is missing or damaged (only what is read is looked at).
+        """
+        with self._reading(file_name), self._fs.open(self._path(file_name), "rb") as file:
+            yield ShardArrays(file)
+
+    @contextmanager
+    def _reading(self, file_name: str) -> Iterator[None]:
         try:
-            with (
-                self._fs.open(self._path(file_name), "rb") as file,
-                np.load(file, allow_pickle=False) as shard,
-            ):
-                return {name: shard[name] for name in shard.files}
+            yield
+            return
         except FileNotFoundError:
             reason = "missing"
-        except (PermissionError, ConnectionError, TimeoutError, MemoryError):
+        except (PermissionError, ConnectionError, TimeoutError, MemoryError, LandmarkRetrievalError):
             raise
         except Exception as error:  # the decoders raise many types on damaged files
             reason = f"damaged ({' '.join(str(error).split()) or type(error).__name__})"

@@ -1,7 +1,9 @@
 """Shards of local features and reading them back, with the fastest extractor."""
 
+import io
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from landmark_retrieval.local_features import (
     extract_features,
     plan_local_extraction,
 )
+from landmark_retrieval.shard_arrays import ShardArrays
 from landmark_retrieval.sharding import ExecutorConfig, ShardStore
 
 FIELDS = ("keypoints", "descriptors", "scores", "scales")
@@ -141,22 +144,64 @@ def test_workers_give_the_same_shards(store, table, config, tmp_path):
         assert (tmp_path / "store" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
 
 
-def test_the_cache_is_bounded_and_keeps_the_latest(store):
-    one = LocalFeatureStore(store)
-    one.get(0)
-    bytes_of_one = sum(array.nbytes for array in one._cache[one.shard_of(0)].values())
-    features = LocalFeatureStore(store, cache_bytes=bytes_of_one)
-    for row in (0, 3, 7, 0):
+def test_the_cache_is_bounded_and_keeps_the_latest(store, monkeypatch):
+    def bytes_of(features):
+        return sum(getattr(features, field).nbytes for field in FIELDS)
+
+    bytes_of_one = bytes_of(LocalFeatureStore(store).get(0))
+    features = LocalFeatureStore(store, cache_bytes=2 * bytes_of_one)
+    for row in (0, 3, 7, 0, 1, 2, 6, 0):
         features.get(row)
-        assert features.shard_of(row) in features._cache
-        held = sum(array.nbytes for shard in features._cache.values() for array in shard.values())
-        assert held <= bytes_of_one or len(features._cache) == 1
+        assert row in features._cache
+        held = sum(map(bytes_of, features._cache.values()))
+        assert held == features._held
+        assert held <= 2 * bytes_of_one or len(features._cache) == 1
     reads = []
+    opened = ShardStore.open
+    monkeypatch.setattr(ShardStore, "open", lambda self, name: reads.append(name) or opened(self, name))
     roomy = LocalFeatureStore(store)
-    read, roomy.store.read = store.read, lambda name: reads.append(name) or read(name)
-    for row in (0, 3, 1, 4, 2, 0):
+    for row in (0, 3, 1, 3, 0, 1):
         roomy.get(row)
-    assert len(reads) == 2
+    assert len(reads) == 3
+
+
+def test_an_image_is_read_without_its_shard(store):
+    class Counting(io.FileIO):
+        count = 0
+
+        def read(self, size=-1):
+            content = super().read(size)
+            Counting.count += len(content)
+            return content
+
+        def readinto(self, buffer):
+            size = super().readinto(buffer)
+            Counting.count += size or 0
+            return size
+
+    path = Path(store.root) / store.manifest()["shards"][0]
+    with np.load(path) as shard:
+        whole = {name: shard[name] for name in shard.files}
+    with Counting(path) as file:
+        arrays = ShardArrays(file)
+        for name, expected in whole.items():
+            assert arrays.rows(name).tobytes() == expected.tobytes()
+            np.testing.assert_array_equal(arrays.rows(name, 1, 2), expected[1:2])
+        Counting.count = 0
+        arrays.rows("descriptors", 5, 6)
+        assert Counting.count < 2000
+        for name, start, stop in (("descriptors", 0, 10_000), ("rows", 2, 1), ("nothing", 0, 1)):
+            with pytest.raises(ValueError, match=r"rows, not|no array"):
+                arrays.rows(name, start, stop)
+
+
+@pytest.mark.parametrize("keep", [0, 100, 2000, -40])
+def test_a_cut_shard_is_named(store, keep):
+    path = Path(store.root) / store.manifest()["shards"][0]
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(LandmarkRetrievalError, match=r"damaged .* delete it") as caught:
+        LocalFeatureStore(store).get(0)
+    assert str(path) in str(caught.value)
 
 
 def test_a_store_is_picklable_without_its_cache(store):
@@ -164,8 +209,17 @@ def test_a_store_is_picklable_without_its_cache(store):
     expected = features.get(0)
     size = len(pickle.dumps(features))
     again = pickle.loads(pickle.dumps(features))
-    assert size < 5000 and not again._cache and features._cache
+    # Neither the cache nor the names of all shards travel with every task.
+    assert size < 500 and not again._cache and features._cache
     np.testing.assert_array_equal(again.get(0).descriptors, expected.descriptors)
+
+
+def test_chosen_rows(store):
+    rows = np.array([7, 0, 4, 1])
+    chosen, everything = LocalFeatureStore(store, rows=rows), LocalFeatureStore(store)
+    for i, row in enumerate(rows):
+        assert chosen.get(i).descriptors.tobytes() == everything.get(int(row)).descriptors.tobytes()
+        assert chosen.fingerprint_of(i) == everything.fingerprint_of(int(row))
 
 
 @pytest.mark.parametrize("row", [8, -1, 10_000])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,15 @@ from landmark_retrieval.sharding import ShardStore
 
 
 class LocalFeatureStore:
-    """Local features of an image table, read from shards; the latest shards stay in memory.
+    """Local features of an image table, read from shards; the latest images stay in memory.
 
-    Instances are picklable and take their cache along to nobody.
+    Only the features of the image that is asked for are read, one piece of each array, so that verifying
+    images whose neighbours lie anywhere among millions reads each of them once and nothing else. Instances
+    are picklable, small, and take their cache along to nobody.
 
     Args:
         store: what a plan of `plan_local_extraction` has written.
-        cache_bytes: memory for shards.
+        cache_bytes: memory for images.
         rows: image i of this store is image `rows[i]` of the stored table; None takes all as they are.
 
     Raises:
@@ -29,22 +32,28 @@ class LocalFeatureStore:
     """
 
     def __init__(
-        self, store: ShardStore, cache_bytes: int = 1 << 30, rows: NDArray[np.int64] | None = None
+        self, store: ShardStore, cache_bytes: int = 1 << 28, rows: NDArray[np.int64] | None = None
     ) -> None:
         self.store = store
         self.cache_bytes = cache_bytes
-        self._manifest = store.manifest()
-        metadata = self._manifest["metadata"]
+        self.rows = None if rows is None else np.asarray(rows, np.int64)
+        self._cache: OrderedDict[int, LocalFeatures] = OrderedDict()
+        self._held = 0
+        metadata = self.manifest()["metadata"]
         if "extractor" not in metadata:
             raise LandmarkRetrievalError(f"{store.root}: holds no local features; run the features pipeline")
-        self.rows = np.arange(int(metadata["images"])) if rows is None else np.asarray(rows, np.int64)
-        self.images = len(self.rows)
+        self.images = int(metadata["images"]) if self.rows is None else len(self.rows)
         self.dimensions = int(metadata["dimensions"])
         self.shard_size = int(metadata["shard_size"])
-        self._cache: OrderedDict[str, dict[str, NDArray[Any]]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": OrderedDict()}
+        # The manifest names every shard; whoever unpickles reads it from the store.
+        kept = {name: value for name, value in self.__dict__.items() if name != "_manifest"}
+        return {**kept, "_cache": OrderedDict(), "_held": 0}
+
+    @cached_property
+    def _manifest(self) -> dict[str, Any]:
+        return self.store.manifest()
 
     @property
     def extractor(self) -> str:
@@ -61,17 +70,23 @@ class LocalFeatureStore:
         Args:
             row: table row.
         """
-        shard = self._shard(self.shard_of(row))
-        at = int(self.rows[row]) - int(shard["rows"][0])
-        part = slice(int(shard["offsets"][at]), int(shard["offsets"][at + 1]))
-        width, height = (int(side) for side in shard["image_size"][at])
-        return LocalFeatures(
-            shard["keypoints"][part],
-            shard["descriptors"][part],
-            shard["scores"][part],
-            shard["scales"][part],
-            (width, height),
-        )
+        name = self.shard_of(row)
+        if row in self._cache:
+            self._cache.move_to_end(row)
+            return self._cache[row]
+        with self.store.open(name) as shard:
+            at = self._stored_row(row) % self.shard_size
+            start, stop = (int(offset) for offset in shard.rows("offsets", at, at + 2))
+            width, height = (int(side) for side in shard.rows("image_size", at, at + 1)[0])
+            features = LocalFeatures(
+                shard.rows("keypoints", start, stop),
+                shard.rows("descriptors", start, stop),
+                shard.rows("scores", start, stop),
+                shard.rows("scales", start, stop),
+                (width, height),
+            )
+        self._keep(row, features)
+        return features
 
     def shard_of(self, row: int) -> str:
         """Return the file name of the shard that holds an image.
@@ -83,12 +98,12 @@ class LocalFeatureStore:
             raise LandmarkRetrievalError(
                 f"{self.store.root}: has no image row {row}, only {self.images}; run the features pipeline"
             )
-        return str(self._manifest["shards"][self.rows[row] // self.shard_size])
+        return str(self._manifest["shards"][self._stored_row(row) // self.shard_size])
 
     def fingerprint_of(self, row: int) -> str:
         """Return what identifies an image's features: its row and the content of the shard that holds it."""
         shard = self.shard_of(row)
-        return f"{self.rows[row]} {shard}"
+        return f"{self._stored_row(row)} {shard}"
 
     def skipped(self) -> pd.DataFrame:
         """Return the images that could not be read: `row`, `reason`."""
@@ -99,16 +114,16 @@ class LocalFeatureStore:
             reasons += shard["reasons"][bad].tolist()
         return pd.DataFrame({"row": pd.Series(rows, dtype=np.int64), "reason": pd.Series(reasons, dtype=str)})
 
-    def _shard(self, name: str) -> dict[str, NDArray[Any]]:
-        if name in self._cache:
-            self._cache.move_to_end(name)
-            return self._cache[name]
-        shard = self.store.read(name)
-        self._cache[name] = shard
-        while len(self._cache) > 1 and sum(map(_bytes_of, self._cache.values())) > self.cache_bytes:
-            self._cache.popitem(last=False)
-        return shard
+    def _stored_row(self, row: int) -> int:
+        return row if self.rows is None else int(self.rows[row])
+
+    def _keep(self, row: int, features: LocalFeatures) -> None:
+        self._cache[row] = features
+        self._held += _bytes_of(features)
+        while len(self._cache) > 1 and self._held > self.cache_bytes:
+            self._held -= _bytes_of(self._cache.popitem(last=False)[1])
 
 
-def _bytes_of(shard: dict[str, NDArray[Any]]) -> int:
-    return sum(array.nbytes for array in shard.values())
+def _bytes_of(features: LocalFeatures) -> int:
+    parts = (features.keypoints, features.descriptors, features.scores, features.scales)
+    return sum(part.nbytes for part in parts)

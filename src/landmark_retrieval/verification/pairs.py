@@ -56,7 +56,9 @@ class VerificationConfig(Configuration):
 
     def resolve(self, extractor: str | None) -> VerificationConfig:
         """Return the configuration with every open value filled in for an extractor."""
-        floor = default_floor(extractor) if self.min_inliers is None else self.min_inliers
+        floor = self.min_inliers
+        if floor is None:
+            floor = default_floor(extractor, available_method(self.ransac.method))
         return self.model_copy(update={"matching": self.matching.resolve(extractor), "min_inliers": floor})
 
 
@@ -195,8 +197,21 @@ def verify_pair(a: LocalFeatures, b: LocalFeatures, config: VerificationConfig, 
         config: parameters without open values.
         seed: non-negative.
     """
+    matched, homography, inliers = correspondences(a, b, config, seed)
+    return VerifiedPair(len(matched), int(inliers.sum()), homography)
+
+
+def correspondences(
+    a: LocalFeatures, b: LocalFeatures, config: VerificationConfig, seed: int
+) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return what `verify_pair` counts; arguments as there.
+
+    Returns:
+        int32 `[m, 2]` matched features of both images, the homography `[3, 3]` between their pixels (all
+        zeros without a model), and which of the matches are its inliers, bool `[m]`.
+    """
     if is_hopeless(a, b, config.matching):
-        return VerifiedPair(0, 0, NO_MODEL)
+        return np.zeros((0, 2), np.int32), NO_MODEL, np.zeros(0, np.bool_)
     matched = match(a, b, config.matching)
     scale_a = config.ransac.reference_side / long_side(a)
     scale_b = config.ransac.reference_side / long_side(b)
@@ -207,13 +222,10 @@ def verify_pair(a: LocalFeatures, b: LocalFeatures, config: VerificationConfig, 
         seed,
         config.min_inliers or 0,
     )
-    count = int(inliers.sum())
-    if count:
-        homography = np.diag([1 / scale_b, 1 / scale_b, 1]) @ homography @ np.diag([scale_a, scale_a, 1])
-        homography = homography / homography[2, 2]
-    else:
-        homography = NO_MODEL
-    return VerifiedPair(len(matched), count, homography)
+    if not inliers.any():
+        return matched, NO_MODEL, inliers
+    homography = np.diag([1 / scale_b, 1 / scale_b, 1]) @ homography @ np.diag([scale_a, scale_a, 1])
+    return matched, homography / homography[2, 2], inliers
 
 
 def long_side(features: LocalFeatures) -> float:
