@@ -6,7 +6,9 @@ from landmark_retrieval.verification.pairs import (
     VerificationConfig,
     candidate_pairs,
     collect_pairs,
+    correspondences,
     floor_of,
+    pair_seed,
     plan_verification,
 )
 from landmark_retrieval.verification.ransac import RansacConfig, estimate_homography
@@ -19,12 +21,14 @@ __all__ = [
     "VerificationConfig",
     "candidate_pairs",
     "collect_pairs",
+    "correspondences",
     "estimate_homography",
     "expand",
     "expand_queries_and_index",
     "floor_of",
     "match",
     "neighbor_inliers",
+    "pair_seed",
     "plan_verification",
     "rerank",
 ]
