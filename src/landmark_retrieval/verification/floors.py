@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-PERCENTILE = 99.9
-"""Of the inliers of unrelated pairs, on which the floor is built."""
+ONE_IN = 1000
+"""The floor is built on the inliers that one unrelated pair in so many exceeds (the 99.9th percentile)."""
 
 MARGIN = 2
 """Inliers that the floor stands above the percentile."""
@@ -17,11 +15,12 @@ MIN_INLIERS = {"aliked": 12, "disk": 9, "xfeat": 16, "delf": 8, "sift": 9}
 """Floor of each extractor with pydegensac, where the configuration leaves it open.
 
 Measured on 20,000 pairs of sf101 and vietnam5 with 2000 keypoints, long side 640 and the ratios of
-`matching.RATIOS`. delf is untrained (EfficientNet-Lite2): another backbone or a trained attention wants its own floor.
+`matching.RATIOS`. delf is untrained (EfficientNet-Lite2): another backbone or a trained attention wants its
+own floor.
 """
 
 METHOD_MARGIN = {"opencv_usac": 3, "poselib": 3}
-"""Inliers that other RANSAC methods than pydegensac find more of among unrelated pairs (`benchmarks.ransac`)."""
+"""Inliers that other methods than pydegensac find on top in unrelated pairs (`benchmarks.ransac`)."""
 
 DEFAULT_MIN_INLIERS = 15
 """Floor of extractors that `MIN_INLIERS` does not name."""
@@ -40,10 +39,10 @@ def floor_from_unrelated(inliers: ArrayLike) -> int:
     Raises:
         ValueError: no pairs.
     """
-    counts = np.asarray(inliers)
+    counts = np.sort(np.asarray(inliers))
     if counts.size == 0:
         raise ValueError("a floor needs pairs of unrelated photos")
-    return math.ceil(float(np.percentile(counts, PERCENTILE, method="inverted_cdf"))) + MARGIN
+    return int(counts[len(counts) - 1 - len(counts) // ONE_IN]) + MARGIN
 
 
 def default_floor(extractor: str | None, method: str = "pydegensac") -> int:
