@@ -47,7 +47,7 @@ PARAMETERS: dict[str, Any] = {
         "shard_size": 8,
     },
     "verification_executor": {"backend": "sequential"},
-    "gallery": {"queries": 2, "results": 3, "paths": 1, "thumbnail_side": 48},
+    "report": {"queries": 2, "results": 3, "paths": 1, "thumbnail_side": 48},
 }
 """What the environment `test` changes: everything small and in one process."""
 

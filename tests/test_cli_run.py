@@ -75,7 +75,7 @@ def test_unreadable_images_are_named_and_counted(bad_images: Project) -> None:
         assert reason in skipped.loc[name, "reason"]
     reports = bad_images.root / "data" / "08_reporting"
     assert "4 images were skipped as unreadable" in (reports / "ablation.txt").read_text()
-    page = (reports / "gallery.html").read_text()
+    page = (reports / "report.html").read_text()
     assert all(name in page for name in BAD_IMAGES)
 
 
@@ -166,14 +166,14 @@ def test_k_larger_than_the_index_pads_and_says_so(
 @pytest.mark.parametrize(
     ("parameters", "expected"),
     [
-        ("knnn.k=3", ("unknown parameter 'knnn': did you mean 'knn'?", "blend", "egt", "gallery")),
+        ("knnn.k=3", ("unknown parameter 'knnn': did you mean 'knn'?", "blend", "egt", "intervals")),
         ("knn.kk=3", ("Parameter 'knn': unknown option 'kk': did you mean 'k'?", "memory_gib, storage")),
         (
             "verification.ransac.treshold=3",
             ("Parameter 'verification': unknown option 'treshold': did you mean 'threshold'?",),
         ),
         ("knn.k=0", ("Parameter 'knn'", "greater than or equal to 1")),
-        ("expansion.method=mean", ("Parameter 'expansion'", "'average', 'alpha' or 'inlier_weighted'")),
+        ("expansion.method=mean", ("Parameter 'expansion'", "'average', 'alpha', 'rank' or 'inlier_weighted'")),
         ("local_features.extractor.name=orb", ("Parameter 'local_features'", "'aliked', 'disk'")),
         ("gem.backbone.name=resnet5000", ("unknown network 'resnet5000'",)),
     ],

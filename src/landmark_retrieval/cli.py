@@ -95,7 +95,7 @@ def ablation() -> None:
     if not table.exists():
         raise LandmarkRetrievalError(f"{table}: no ablation table yet; make it with `kedro run`")
     click.echo("\n" + table.read_text(encoding="utf-8"))
-    click.echo("gallery of results:  data/08_reporting/gallery.html")
+    click.echo("report with results: data/08_reporting/report.html")
     click.echo("pipeline graph:      make viz")
     click.echo("compare experiments: make mlflow")
 

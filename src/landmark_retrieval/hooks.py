@@ -23,12 +23,16 @@ from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation.ablation import VARIANTS
 from landmark_retrieval.io import ImageFolderDataset
 from landmark_retrieval.pipeline_registry import STAGES
+from landmark_retrieval.run_facts import run_facts
 from landmark_retrieval.sharding import ShardPlan
 
 logger = logging.getLogger(__name__)
 
 STAGE_SECONDS = "stage_seconds"
 """Catalog entry that holds the measured seconds of every node and of every variant."""
+
+RUN_FACTS = "run_facts"
+"""Catalog entry that holds commit, versions and machine of the run."""
 
 PHOTOS = "photos"
 """Catalog entry of the photos, the only input that no stage makes."""
@@ -94,7 +98,11 @@ class ArtifactHooks:
         First of all hooks, so that such a run is neither timed nor tracked.
         """
         for name in sorted(pipeline.inputs()):
-            if name.startswith("params:") or name in ("parameters", STAGE_SECONDS) or catalog.exists(name):
+            if (
+                name.startswith("params:")
+                or name in ("parameters", STAGE_SECONDS, RUN_FACTS)
+                or catalog.exists(name)
+            ):
                 continue
             stage = next(
                 (
@@ -127,7 +135,7 @@ def _refuse_input(name: str, catalog: CatalogProtocol) -> NoReturn:
 
 
 class TimingHooks:
-    """Measure what every node costs, and what every variant costs from the photos to its ranking.
+    """Store what a run is made with, what its nodes cost, and what variants cost from photos to ranking.
 
     Sharded artifacts count the computing time of all their shards, also of those that an earlier run made.
     """
@@ -138,11 +146,12 @@ class TimingHooks:
         self._catalog: CatalogProtocol | None = None
 
     @hook_impl
-    def before_pipeline_run(self, catalog: CatalogProtocol) -> None:
-        """Continue from the timings of earlier runs on the same data set."""
+    def before_pipeline_run(self, run_params: dict[str, Any], catalog: CatalogProtocol) -> None:
+        """Continue from the timings of earlier runs; store what this run is made with."""
         self._catalog = catalog
         self._seconds = _stored_seconds(catalog)
         self._store()
+        catalog.save(RUN_FACTS, run_facts(Path(run_params["project_path"])))
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:

@@ -28,6 +28,7 @@ class Run:
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
 class Options(Configuration):
@@ -70,6 +71,7 @@ def test_everything_is_logged_in_a_nested_run() -> None:
         tables={"submission.csv": pd.DataFrame({"id": ["q"], "images": ["a b"]})},
         figures={"figure.png": figure},
         texts={"notes/readme.txt": "größer"},
+        inputs={"demo": pd.DataFrame({"image_id": ["a", "b"], "split": ["query", "index"]})},
     )
     with mlflow.start_run(run_name="kedro run") as parent:
         MlflowVariantRunDataset().save(run)

@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = {
         "max_keypoints": 80,
         "shard_size": 256,
     },
-    **{name: PARAMETERS[name] for name in ("verification_executor", "gallery")},
+    **{name: PARAMETERS[name] for name in ("verification_executor", "report")},
 }
 
 

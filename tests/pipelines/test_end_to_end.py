@@ -107,7 +107,7 @@ def test_reports(finished_project: Project) -> None:
     assert all(variant in text for variant in VARIANTS)
     assert (reports / "ablation.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((reports / "ablation.plotly.json").read_text())["data"]
-    page = (reports / "gallery.html").read_text()
+    page = (reports / "report.html").read_text()
     assert all(query in page for query in ("piazza_san_marco_00", "sacre_coeur_00"))
     seconds = finished_project.load("stage_seconds")
     assert set(seconds["variants"]) == set(VARIANTS)
@@ -123,7 +123,12 @@ def test_one_mlflow_run_with_four_nested_ones(finished_project: Project) -> None
     assert {run.info.experiment_id for run in runs} == {parent.info.experiment_id}
     assert parent.data.params["knn.k"] == "100"
     assert parent.data.params["gem.backbone.name"] == "tf_efficientnet_lite0"
-    assert finished_project.artifacts(parent) == {"ablation.csv", "ablation.png", "gallery.html"}
+    assert finished_project.artifacts(parent) == {
+        "ablation.csv",
+        "ablation_intervals.csv",
+        "ablation.png",
+        "report.html",
+    }
     table = finished_project.table().set_index("variant")
     for variant, run in children.items():
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id

@@ -27,6 +27,7 @@ LAYERS = {
 NOT_FROM_A_STAGE = {
     "photos": "the user's",
     "stage_seconds": "written by the timing hook",
+    "run_facts": "likewise",
     "chosen_options": "optional, made by egt_sweep",
 }
 

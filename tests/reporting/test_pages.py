@@ -10,8 +10,8 @@ from landmark_retrieval.data_sets import prepare_image_table
 from landmark_retrieval.evaluation import VARIANTS
 from landmark_retrieval.graph import LabelBridge, Traversal
 from landmark_retrieval.graph.kernel import LABEL_EDGE, NO_EDGE, SIMILARITY_EDGE
-from landmark_retrieval.reporting.gallery import Chain, GalleryConfig, Step
 from landmark_retrieval.reporting.pages import Findings, landmark_names, precisions, query_pages, shown_images
+from landmark_retrieval.reporting.report import Chain, ReportConfig, Step
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_precisions(findings: Findings, images: pd.DataFrame) -> None:
 
 
 def test_results(findings: Findings, images: pd.DataFrame) -> None:
-    first, second = query_pages(findings, images, GalleryConfig())
+    first, second = query_pages(findings, images, ReportConfig())
     assert (first.row, first.landmark, first.relevant, first.verdict) == (0, "mill", 2, "improved")
     assert (second.row, second.landmark, second.relevant, second.verdict) == (1, "1", 1, "unchanged")
     blend, expanded, plain, bridged = first.variants
@@ -88,7 +88,7 @@ def test_results(findings: Findings, images: pd.DataFrame) -> None:
 
 
 def test_paths(findings: Findings, images: pd.DataFrame) -> None:
-    first, second = query_pages(findings, images, GalleryConfig(paths=10))
+    first, second = query_pages(findings, images, ReportConfig(paths=10))
     steps = [
         Step(2, False, pytest.approx(0.8)),
         Step(3, True, float("inf"), [6, 7], pytest.approx([0.71, 0.72]), "mill"),
@@ -105,25 +105,25 @@ def test_paths(findings: Findings, images: pd.DataFrame) -> None:
         ),
     ]
     assert second.paths == []  # one similarity edge explains nothing that the result does not say
-    assert query_pages(findings, images, GalleryConfig(paths=1))[0].paths == first.paths[:1]
-    assert query_pages(findings, images, GalleryConfig(paths=0))[0].paths == []
+    assert query_pages(findings, images, ReportConfig(paths=1))[0].paths == first.paths[:1]
+    assert query_pages(findings, images, ReportConfig(paths=0))[0].paths == []
 
 
 def test_a_path_of_several_variants_is_shown_once(findings: Findings, images: pd.DataFrame) -> None:
     same = dataclasses.replace(findings, traversals=dict.fromkeys(VARIANTS[2:], traversal(SIMILARITY_EDGE)))
-    paths = query_pages(same, images, GalleryConfig(paths=10))[0].paths
+    paths = query_pages(same, images, ReportConfig(paths=10))[0].paths
     assert [(path.variant, path.rank) for path in paths] == [(VARIANTS[3], 2), (VARIANTS[3], 3)]
 
 
 def test_options(findings: Findings, images: pd.DataFrame) -> None:
-    (only,) = query_pages(findings, images, GalleryConfig(queries=1, results=1))
+    (only,) = query_pages(findings, images, ReportConfig(queries=1, results=1))
     assert only.row == 0 and only.variants[0].rows == [5] and only.paths == []
     bare = Findings(rankings={"blend": findings.rankings["blend"]})
-    assert all(page.paths == [] for page in query_pages(bare, images, GalleryConfig()))
+    assert all(page.paths == [] for page in query_pages(bare, images, ReportConfig()))
 
 
 def test_images_and_names(findings: Findings, images: pd.DataFrame) -> None:
-    pages = query_pages(findings, images, GalleryConfig(paths=10))
+    pages = query_pages(findings, images, ReportConfig(paths=10))
     shown = shown_images(pages, images)
     assert list(shown) == [0, 1, 2, 3, 4, 5, 6, 7] and shown[6] == "t0.jpg"
     assert landmark_names(images) == {0: "mill", 1: "1"}

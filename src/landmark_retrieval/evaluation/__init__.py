@@ -1,15 +1,24 @@
 """Evaluation: metrics of the challenges, the ablation table, confidence intervals, submission files."""
 
-from landmark_retrieval.evaluation.ablation import METRICS, VARIANTS, ablation_table, format_table
+from landmark_retrieval.evaluation.ablation import (
+    METRICS,
+    VARIANTS,
+    ablation_table,
+    format_published,
+    format_table,
+)
 from landmark_retrieval.evaluation.bootstrap import (
     BootstrapConfig,
     Interval,
     difference_interval,
+    interval_metrics,
     intervals_table,
     mean_interval,
+    usage_intervals,
 )
 from landmark_retrieval.evaluation.gld import average_precision, evaluate_variant, score_queries
 from landmark_retrieval.evaluation.id_metrics import evaluate_submission, score_submission
+from landmark_retrieval.evaluation.published import PublishedConfig
 from landmark_retrieval.evaluation.ranking import Ranking, RankingConfig
 from landmark_retrieval.evaluation.revisited import RevisitedTruth, evaluate_revisited
 from landmark_retrieval.evaluation.submission import make_submission, read_solution, read_submission
@@ -19,6 +28,7 @@ __all__ = [
     "VARIANTS",
     "BootstrapConfig",
     "Interval",
+    "PublishedConfig",
     "Ranking",
     "RankingConfig",
     "RevisitedTruth",
@@ -28,7 +38,9 @@ __all__ = [
     "evaluate_revisited",
     "evaluate_submission",
     "evaluate_variant",
+    "format_published",
     "format_table",
+    "interval_metrics",
     "intervals_table",
     "make_submission",
     "mean_interval",
@@ -36,4 +48,5 @@ __all__ = [
     "read_submission",
     "score_queries",
     "score_submission",
+    "usage_intervals",
 ]

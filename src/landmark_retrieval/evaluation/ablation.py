@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -66,6 +66,8 @@ def format_table(
     data_set: str | None = None,
     counts: Mapping[str, int] | None = None,
     skipped: int | None = None,
+    intervals: pd.DataFrame | None = None,
+    confidence: float = 0.95,
 ) -> str:
     """Return the ablation table as text of fixed width for a terminal.
 
@@ -74,6 +76,8 @@ def format_table(
         data_set: name of the data set, for the line above the table.
         counts: images of each split (`query`, `index`, `train`), for the same line.
         skipped: images that could not be read, for a line below the table.
+        intervals: from `bootstrap.usage_intervals`, shown below the table.
+        confidence: of the intervals.
 
     Returns:
         Lines without a newline at the end; metrics with four decimals, "-" for what there is not.
@@ -81,7 +85,51 @@ def format_table(
     cells = [list(COLUMNS)]
     for row in table[list(COLUMNS)].itertuples(index=False):
         cells.append([str(row[0]), *(_number(value, 4) for value in row[1:-1]), _number(row[-1], 1)])
-    widths = [max(len(row[column]) for row in cells) for column in range(len(COLUMNS))]
+    lines = _aligned(cells)
+    if intervals is not None:
+        lines += ["", f"{confidence:.0%} intervals over queries (bootstrap)", "", *_interval_lines(intervals)]
+    title = _title(data_set, counts)
+    if title:
+        lines[:0] = [title, ""]
+    if skipped is not None:
+        lines += ["", _skipped(skipped)]
+    return "\n".join(lines)
+
+
+def format_published(rows: Sequence[tuple[str, float | None, float | None]], source: str) -> str:
+    """Return figures that others published as text, to stand beside and never inside the measured table.
+
+    Args:
+        rows: name, public and private mAP@100, None where it was not published.
+        source: where they were published.
+    """
+    nan = float("nan")
+    cells = [["published, not measured here", "public", "private"]]
+    cells += [
+        [name, *(_number(nan if value is None else value, 4) for value in values)] for name, *values in rows
+    ]
+    return "\n".join([*_aligned(cells), "", source])
+
+
+def _interval_lines(intervals: pd.DataFrame) -> list[str]:
+    cells = [["variant", "metric", "interval", "gain over the variant before", "its interval"]]
+    for row in intervals.to_dict("records"):
+        gained = pd.notna(row["gain"])
+        cells.append(
+            [
+                row["variant"],
+                row["metric"],
+                f"{row['low']:.4f} to {row['high']:.4f}",
+                f"{row['gain']:+.4f}" if gained else "-",
+                f"{row['gain_low']:+.4f} to {row['gain_high']:+.4f}" if gained else "-",
+            ]
+        )
+    return _aligned(cells)
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Return a header, a rule and rows; the first column to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = [
         "  ".join(
             [
@@ -91,13 +139,7 @@ def format_table(
         )
         for row in cells
     ]
-    lines.insert(1, "-" * len(lines[0]))
-    title = _title(data_set, counts)
-    if title:
-        lines[:0] = [title, ""]
-    if skipped is not None:
-        lines += ["", _skipped(skipped)]
-    return "\n".join(lines)
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
 
 
 def _title(data_set: str | None, counts: Mapping[str, int] | None) -> str:
@@ -112,7 +154,7 @@ def _skipped(number: int) -> str:
     if number == 0:
         return "No image was skipped."
     which = "1 image was" if number == 1 else f"{number} images were"
-    return f"{which} skipped as unreadable; the gallery page names them."
+    return f"{which} skipped as unreadable; the report names them."
 
 
 def _number(value: float, decimals: int) -> str:

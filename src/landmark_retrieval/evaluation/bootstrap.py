@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -137,6 +138,52 @@ def intervals_table(
         )
         previous = variant
     return pd.DataFrame(rows)
+
+
+def usage_intervals(
+    scores: Mapping[str, NDArray[np.float64]],
+    usage: NDArray[Any] | None = None,
+    config: BootstrapConfig | None = None,
+) -> pd.DataFrame:
+    """Return `intervals_table` for all queries and, where queries have a usage, for its two parts.
+
+    Args:
+        scores: per variant AP@100, float `[q]`; NaN for queries that do not count.
+        usage: `[q]` of `Public`, `Private` or others; None when the data set has no such division.
+        config: parameters, the defaults when None.
+
+    Returns:
+        The rows of `intervals_table` with `metric` (`mAP_at_100`, `mAP_at_100_public`, ...) before them.
+    """
+    parts = {"mAP_at_100": np.ones(len(next(iter(scores.values()))), np.bool_)}
+    if usage is not None:
+        parts |= {f"mAP_at_100_{name.lower()}": usage == name for name in ("Public", "Private")}
+    tables = []
+    for metric, chosen in parts.items():
+        of_part = {variant: values[chosen] for variant, values in scores.items()}
+        if any(not np.isnan(values).all() for values in of_part.values()):
+            tables.append(intervals_table(of_part, config).assign(metric=metric))
+    whole = pd.concat(tables, ignore_index=True)
+    return whole[["metric", *whole.columns.drop("metric")]]
+
+
+def interval_metrics(intervals: pd.DataFrame, variant: str) -> dict[str, float]:
+    """Return the intervals of one variant as flat metrics.
+
+    Args:
+        intervals: from `usage_intervals`.
+        variant: name of the variant.
+
+    Returns:
+        `{metric}_low`, `{metric}_high`, and for all variants but the first `{metric}_gain` over the variant
+        before with `{metric}_gain_low` and `{metric}_gain_high`.
+    """
+    return {
+        f"{row['metric']}_{bound}": float(row[bound])
+        for row in intervals[intervals["variant"] == variant].to_dict("records")
+        for bound in ("low", "high", "gain", "gain_low", "gain_high")
+        if pd.notna(row[bound])
+    }
 
 
 def _resampled_means(values: NDArray[np.float64], config: BootstrapConfig) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import JSONPreview
+from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import Run
 from mlflow.utils.validation import (
     MAX_ENTITY_KEY_LENGTH,
@@ -62,7 +63,7 @@ class MlflowVariantRunDataset(AbstractDataset["VariantRun", dict[str, float]]):
         self.metadata = metadata
 
     def save(self, data: VariantRun | Sequence[VariantRun]) -> None:
-        """Log a variant: parameters flattened with dots, finite metrics, tags, tables, figures and texts.
+        """Log a variant: parameters flattened with dots, finite metrics, tags, tables, figures and so on.
 
         Args:
             data: `name`, `parameters` (nested), `metrics`, `tags`, and by file name `tables` (DataFrames,
@@ -91,6 +92,8 @@ class MlflowVariantRunDataset(AbstractDataset["VariantRun", dict[str, float]]):
             mlflow.set_tags(
                 {_key(name): _cut(str(value), MAX_TAG_VAL_LENGTH) for name, value in tags.items()}
             )
+            for name, images in data.inputs.items():
+                mlflow.log_input(from_pandas(images, name=name), context="evaluation")
             for file_name, table in data.tables.items():
                 mlflow.log_text(table.to_csv(index=False), file_name)
             for file_name, figure in data.figures.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Mapping
 from itertools import pairwise
@@ -218,6 +219,18 @@ def plot_changes(average_precision: Mapping[str, NDArray[np.float64]]) -> Figure
         axes.legend(frameon=False, fontsize=8, loc="lower right", handletextpad=0.1)
     panels[0].set_ylabel("AP@100 with the stage added")
     return figure
+
+
+def as_png(figure: Figure, dpi: int = 100) -> bytes:
+    """Return a figure as a PNG file.
+
+    Args:
+        figure: of matplotlib.
+        dpi: pixels per inch.
+    """
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
+    return file.getvalue()
 
 
 def _shown(table: pd.DataFrame) -> list[str]:

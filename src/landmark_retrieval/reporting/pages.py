@@ -1,4 +1,4 @@
-"""What the gallery shows of each query, gathered from rankings and traversals."""
+"""What the report shows of each query, gathered from rankings and traversals."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from landmark_retrieval.evaluation.gld import average_precision
 from landmark_retrieval.graph import LabelBridge, PathStep, Traversal, label_path, trusted_path
 from landmark_retrieval.graph.kernel import LABEL_EDGE
 from landmark_retrieval.images import Source, image_sources
-from landmark_retrieval.reporting.gallery import (
+from landmark_retrieval.reporting.report import (
     Chain,
-    GalleryConfig,
     QueryPage,
+    ReportConfig,
     Step,
     VariantResults,
     choose_queries,
@@ -54,7 +54,7 @@ def precisions(findings: Findings, images: pd.DataFrame) -> NDArray[np.float64]:
     return values
 
 
-def query_pages(findings: Findings, images: pd.DataFrame, config: GalleryConfig) -> list[QueryPage]:
+def query_pages(findings: Findings, images: pd.DataFrame, config: ReportConfig) -> list[QueryPage]:
     """Choose queries and gather what every variant found for them.
 
     Args:
@@ -63,7 +63,7 @@ def query_pages(findings: Findings, images: pd.DataFrame, config: GalleryConfig)
         config: what to show.
 
     Returns:
-        One page a query, in the order of `gallery.choose_queries`.
+        One page a query, in the order of `report.choose_queries`.
     """
     scores = precisions(findings, images)
     chosen = choose_queries(scores, config.queries, config.seed)
@@ -117,7 +117,7 @@ class _Gatherer:
     """What is looked up for every query."""
 
     findings: Findings
-    config: GalleryConfig
+    config: ReportConfig
     rows: SplitRows
     names: Mapping[int, str]
     inliers: Mapping[tuple[int, int], int]

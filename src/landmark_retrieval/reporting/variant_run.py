@@ -21,6 +21,7 @@ class VariantRun:
         tables: file name to table, logged as CSV.
         figures: file name to matplotlib or plotly figure.
         texts: file name to text.
+        inputs: data sets it was measured on, by name: the image table, logged with its digest.
     """
 
     name: str
@@ -30,3 +31,4 @@ class VariantRun:
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, pd.DataFrame] = field(default_factory=dict)

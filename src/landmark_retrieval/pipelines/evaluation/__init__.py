@@ -1,4 +1,4 @@
-"""Evaluation: metrics, submissions, the ablation table, figures, gallery and MLflow runs."""
+"""Evaluation: metrics, submissions, the ablation table, figures, report and MLflow runs."""
 
 from landmark_retrieval.pipelines.evaluation.pipeline import create_pipeline
 

@@ -12,30 +12,50 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from landmark_retrieval import evaluation, reporting
-from landmark_retrieval.data_sets import DataSetConfig, SplitRows, relevant_index_rows, split_counts
+from landmark_retrieval.data_sets import (
+    DataSetConfig,
+    SplitRows,
+    landmark_of,
+    relevant_index_rows,
+    split_counts,
+)
 from landmark_retrieval.descriptors import Descriptors
 from landmark_retrieval.evaluation import (
     VARIANTS,
+    BootstrapConfig,
+    PublishedConfig,
     Ranking,
     ablation_table,
     average_precision,
     evaluate_variant,
+    format_published,
     format_table,
-    intervals_table,
+    interval_metrics,
+    usage_intervals,
 )
 from landmark_retrieval.evaluation.protocols import evaluate_protocol
 from landmark_retrieval.graph import LabelBridge, Traversal
+from landmark_retrieval.images import image_sources
+from landmark_retrieval.io.mlflow_run import flatten
+from landmark_retrieval.local_features import LocalFeatureStore
 from landmark_retrieval.reporting import (
     Findings,
-    GalleryConfig,
+    ReportConfig,
     VariantRun,
+    as_png,
     change_counts,
+    choose_pairs,
+    extremes,
+    plot_changes,
     precisions,
     query_pages,
-    render_gallery,
+    render_report,
     shown_images,
     thumbnails,
+    verified_matches,
 )
+from landmark_retrieval.sharding import ShardStore
+from landmark_retrieval.verification import VerificationConfig, floor_of
 
 
 def evaluate(ranking: Ranking, images: pd.DataFrame, descriptors: Descriptors) -> dict[str, float]:
@@ -56,11 +76,28 @@ def make_ablation_table(stage_seconds: dict[str, Any], *metrics: dict[str, float
     return ablation_table(dict(zip(VARIANTS, metrics, strict=True)), stage_seconds["variants"])
 
 
+def measure_intervals(images: pd.DataFrame, config: BootstrapConfig, *rankings: Ranking) -> pd.DataFrame:
+    """Return confidence intervals over queries: of every variant's mAP, and of its gain."""
+    scores = precisions(_findings(rankings), images)
+    return usage_intervals(dict(zip(VARIANTS, scores, strict=True)), _query_usage(images), config)
+
+
 def write_ablation(
-    ablation: pd.DataFrame, images: pd.DataFrame, skipped: pd.DataFrame, data_set: DataSetConfig
+    ablation: pd.DataFrame,
+    intervals: pd.DataFrame,
+    images: pd.DataFrame,
+    skipped: pd.DataFrame,
+    data_set: DataSetConfig,
+    config: BootstrapConfig,
+    published: PublishedConfig,
 ) -> str:
     """Write the table as text, for terminals."""
-    return format_table(ablation, data_set.name, split_counts(images), len(skipped)) + "\n"
+    table = format_table(
+        ablation, data_set.name, split_counts(images), len(skipped), intervals, config.confidence
+    )
+    if not published.results:
+        return table + "\n"
+    return f"{table}\n\n{format_published(published.rows(), published.source)}\n"
 
 
 def plot_ablation(ablation: pd.DataFrame) -> Figure:
@@ -81,23 +118,28 @@ def describe_run(variant: str) -> Callable[..., VariantRun]:
         images: pd.DataFrame,
         metrics: dict[str, float],
         submission: pd.DataFrame,
+        intervals: pd.DataFrame,
         stage_seconds: dict[str, Any],
+        facts: dict[str, str],
         egt_options: dict[str, Any],
         parameters: dict[str, Any],
     ) -> VariantRun:
         seconds = stage_seconds["variants"].get(variant, float("nan"))
-        plain = {
-            name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-            for name, value in parameters.items()
-        }
+        plain = _plain(parameters)
         figure = reporting.plot_average_precision(
             average_precision(ranking.rows, relevant_index_rows(images))
         )
         return VariantRun(
             name=variant,
             parameters={"variant": variant, **plain, **egt_options},
-            metrics={**metrics, "seconds": seconds},
-            tags={"variant": variant, "variant_number": str(VARIANTS.index(variant) + 1)},
+            metrics={**metrics, **interval_metrics(intervals, variant), "seconds": seconds},
+            tags={
+                "variant": variant,
+                "variant_number": str(VARIANTS.index(variant) + 1),
+                "data_set": str(plain["data_set"]["name"]),
+                "commit": facts["commit"],
+            },
+            inputs={str(plain["data_set"]["name"]): images},
             tables={"submission.csv": submission},
             figures={"average_precision.png": figure},
         )
@@ -105,39 +147,72 @@ def describe_run(variant: str) -> Callable[..., VariantRun]:
     return gather_run
 
 
-def make_gallery(
+def make_report(
     images: pd.DataFrame,
     skipped: pd.DataFrame,
     ablation: pd.DataFrame,
+    intervals: pd.DataFrame,
     pairs: pd.DataFrame,
+    verification_shards: ShardStore,
+    local_features: ShardStore,
     bridge: LabelBridge,
     plain: Traversal,
     bridged: Traversal,
+    facts: dict[str, str],
+    egt_options: dict[str, Any],
+    parameters: dict[str, Any],
     data_set: DataSetConfig,
-    config: GalleryConfig,
+    verification: VerificationConfig,
+    published: PublishedConfig,
+    config: ReportConfig,
     *rankings: Ranking,
 ) -> str:
     """Show what the variants found for the queries on which they differ most, and why."""
-    findings = Findings(
-        rankings={name: ranking.rows for name, ranking in zip(VARIANTS, rankings, strict=True)},
+    findings = _findings(
+        rankings,
         traversals={"blend_qe_sv_egt": plain, "blend_qe_sv_semisup_egt": bridged},
         pairs=pairs,
         label_bridge=bridge,
     )
-    pages = query_pages(findings, images, config)
-    scores = precisions(findings, images)
-    return render_gallery(
+    pages, scores = query_pages(findings, images, config), precisions(findings, images)
+    extreme_queries, floor = extremes(scores, config.extremes), floor_of(verification_shards)
+    queries = range(SplitRows.from_table(images).query.stop)
+    chosen = choose_pairs(pairs, landmark_of(images), queries, floor, config.matches)
+    sources = image_sources(images)
+    shown = shown_images(pages, images)
+    shown |= {row: sources[row] for found in extreme_queries.values() for row, _ in found}
+    return render_report(
         pages,
-        thumbnails(shown_images(pages, images), config.thumbnail_side),
+        thumbnails(shown, config.thumbnail_side),
         images["image_id"].to_list(),
         ablation,
         skipped,
         split_counts(images),
         data_set=data_set.name,
-        intervals=intervals_table(dict(zip(VARIANTS, scores, strict=True))),
+        parameters=dict(flatten({**_plain(parameters), **egt_options})),
+        facts=facts,
+        intervals=intervals,
+        published=published.rows(),
+        published_source=published.source,
         changes=change_counts(scores),
+        changes_figure=as_png(plot_changes(dict(zip(VARIANTS, scores, strict=True)))),
+        extreme_queries=extreme_queries,
+        matches=verified_matches(chosen, images, LocalFeatureStore(local_features), verification, floor),
+        floor=floor,
         max_mib=config.max_mib,
     )
+
+
+def _findings(rankings: tuple[Ranking, ...], **more: Any) -> Findings:
+    rows = {name: ranking.rows for name, ranking in zip(VARIANTS, rankings, strict=True)}
+    return Findings(rankings=rows, **more)
+
+
+def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        for name, value in parameters.items()
+    }
 
 
 def _query_usage(images: pd.DataFrame) -> NDArray[Any] | None:

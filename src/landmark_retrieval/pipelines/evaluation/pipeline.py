@@ -1,4 +1,4 @@
-"""Rankings -> metrics, submission and MLflow run per variant -> ablation table, figures and gallery."""
+"""Rankings -> metrics, submission and MLflow run per variant -> ablation table, figures and report."""
 
 from __future__ import annotations
 
@@ -24,8 +24,23 @@ def create_pipeline(**_: object) -> Pipeline:
                 namespace=NAMESPACE,
             ),
             Node(
+                nodes.measure_intervals,
+                inputs=["image_table", "params:intervals", *rankings],
+                outputs="ablation_intervals",
+                name="measure_intervals",
+                namespace=NAMESPACE,
+            ),
+            Node(
                 nodes.write_ablation,
-                inputs=["ablation", "image_table", "skipped_images", "params:data_set"],
+                inputs=[
+                    "ablation",
+                    "ablation_intervals",
+                    "image_table",
+                    "skipped_images",
+                    "params:data_set",
+                    "params:intervals",
+                    "params:published",
+                ],
                 outputs="ablation_text",
                 name="write_ablation",
                 namespace=NAMESPACE,
@@ -45,21 +60,29 @@ def create_pipeline(**_: object) -> Pipeline:
                 namespace=NAMESPACE,
             ),
             Node(
-                nodes.make_gallery,
+                nodes.make_report,
                 inputs=[
                     "image_table",
                     "skipped_images",
                     "ablation",
+                    "ablation_intervals",
                     "verified_pairs",
+                    "verification_shards",
+                    "local_features",
                     "label_bridge",
                     "blend_qe_sv_egt.traversal",
                     "blend_qe_sv_semisup_egt.traversal",
+                    "run_facts",
+                    "egt_options",
+                    "parameters",
                     "params:data_set",
-                    "params:gallery",
+                    "params:verification",
+                    "params:published",
+                    "params:report",
                     *rankings,
                 ],
-                outputs="gallery",
-                name="make_gallery",
+                outputs="report",
+                name="make_report",
                 namespace=NAMESPACE,
             ),
         ]
@@ -98,7 +121,9 @@ def create_scoring_pipeline(variant: str) -> Pipeline:
                     "image_table",
                     f"{variant}.metrics",
                     f"{variant}.submission",
+                    "ablation_intervals",
                     "stage_seconds",
+                    "run_facts",
                     "egt_options",
                     "parameters",
                 ],

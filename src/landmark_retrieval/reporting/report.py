@@ -1,4 +1,4 @@
-"""The gallery: one self-contained page that shows, for some queries, what every variant found, and why."""
+"""The report: one self-contained page that shows, for some queries, what every variant found, and why."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from pydantic import Field
 
 from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.evaluation.ablation import METRICS, STAGES, TITLES
+from landmark_retrieval.reporting.matches import VerifiedMatch
 from landmark_retrieval.reporting.thumbnails import placeholder, thumbnails
 
 __all__ = [
     "Chain",
-    "GalleryConfig",
     "QueryPage",
+    "ReportConfig",
     "Step",
     "VariantResults",
     "change_counts",
     "choose_queries",
-    "render_gallery",
+    "extremes",
+    "render_report",
     "thumbnails",
 ]
 
@@ -44,14 +46,16 @@ _BYTES_PER_IMAGE = 420
 """Estimate of the markup of one shown image."""
 
 
-class GalleryConfig(Configuration):
-    """What the gallery shows.
+class ReportConfig(Configuration):
+    """What the report shows.
 
     Attributes:
         queries: queries shown: half of them improved most by the last variant over the first, a quarter
             worsened most, a quarter unchanged.
         results: results shown of each variant.
         paths: trusted paths shown of each query.
+        extremes: best and worst queries of the last variant that are shown, each.
+        matches: verified pairs drawn with their inliers.
         thumbnail_side: long side of the pictures in pixels.
         max_mib: size that the page may reach, MiB; queries that do not fit are left out, and it says so.
         seed: draws the unchanged queries.
@@ -60,6 +64,8 @@ class GalleryConfig(Configuration):
     queries: int = Field(default=12, ge=1)
     results: int = Field(default=10, ge=1, le=100)
     paths: int = Field(default=3, ge=0, le=100)
+    extremes: int = Field(default=8, ge=0, le=100)
+    matches: int = Field(default=6, ge=0, le=100)
     thumbnail_side: int = Field(default=160, ge=16, le=1024)
     max_mib: float = Field(default=18.0, gt=0)
     seed: int = Field(default=0, ge=0)
@@ -125,7 +131,7 @@ class VariantResults:
 
 @dataclass(frozen=True)
 class QueryPage:
-    """One query of the gallery.
+    """One query of the report.
 
     Attributes:
         row: table row of the query.
@@ -174,6 +180,24 @@ class QueryPage:
                 yield step.row
 
 
+def extremes(average_precision: NDArray[np.float64], count: int) -> dict[str, list[tuple[int, float]]]:
+    """Return the queries that the last variant answers best and worst.
+
+    Args:
+        average_precision: float64 `[v, q]`, variants in order; queries with NaN are left out.
+        count: of each, at most half of the queries.
+
+    Returns:
+        `best` and `worst`: query rows with their AP of the last variant, the best and the worst first.
+    """
+    last = average_precision[-1]
+    order = np.argsort(-last, kind="stable")
+    order = order[~np.isnan(last[order])]
+    count = min(count, len(order) // 2)
+    chosen = {"best": order[:count], "worst": order[::-1][:count]}
+    return {kind: [(int(row), float(last[row])) for row in rows] for kind, rows in chosen.items()}
+
+
 def choose_queries(average_precision: NDArray[np.float64], count: int, seed: int = 0) -> NDArray[np.int64]:
     """Choose queries to show: half improved, a quarter worsened, a quarter unchanged, as far as there are.
 
@@ -216,7 +240,7 @@ def change_counts(average_precision: NDArray[np.float64]) -> dict[str, int]:
     return {kind: verdicts.count(kind) for kind in CHANGES}
 
 
-def render_gallery(
+def render_report(
     pages: Sequence[QueryPage],
     pictures: Mapping[int, bytes],
     image_ids: Sequence[str],
@@ -226,11 +250,18 @@ def render_gallery(
     *,
     data_set: str = "",
     parameters: Mapping[str, object] | None = None,
+    facts: Mapping[str, str] | None = None,
     intervals: pd.DataFrame | None = None,
+    published: Sequence[tuple[str, float | None, float | None]] = (),
+    published_source: str = "",
     changes: Mapping[str, int] | None = None,
+    changes_figure: bytes = b"",
+    extreme_queries: Mapping[str, Sequence[tuple[int, float]]] | None = None,
+    matches: Sequence[VerifiedMatch] = (),
+    floor: int = 0,
     max_mib: float = 18.0,
 ) -> str:
-    """Return the gallery as one self-contained HTML page without scripts.
+    """Return the report as one self-contained HTML page without scripts.
 
     Args:
         pages: queries to show.
@@ -241,12 +272,22 @@ def render_gallery(
         counts: images of each split.
         data_set: name of the data set.
         parameters: names and values to list.
-        intervals: from `evaluation.intervals_table`, shown beside mAP@100.
+        facts: what the run was made with: commit, versions, machine.
+        intervals: from `evaluation.usage_intervals`, shown below each mAP@100.
+        published: name, public and private mAP@100 that others published, None where they did not.
+        published_source: where.
         changes: from `change_counts`, over all queries.
+        changes_figure: `figures.plot_changes` as a PNG file.
+        extreme_queries: from `extremes`.
+        matches: verified pairs with their pictures.
+        floor: inliers from which a pair counts as verified.
         max_mib: size that the page may reach, MiB; the last queries are left out when they do not fit.
     """
-    shown = _fitting(pages, pictures, max_mib * 2**20)
-    used = sorted({row for page in shown for row in page.images()})
+    outer = {row for queries in (extreme_queries or {}).values() for row, _ in queries}
+    fixed = sum(len(match.picture) for match in matches) + len(changes_figure)
+    fixed += sum(len(pictures.get(row, b"")) for row in outer)
+    shown = _fitting(pages, pictures, max_mib * 2**20 - 4 / 3 * fixed)
+    used = sorted({row for page in shown for row in page.images()} | outer)
     missing = placeholder(32)
     metrics = [name for name in METRICS if ablation[name].notna().any()]
     environment = Environment(
@@ -256,7 +297,7 @@ def render_gallery(
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    return environment.get_template("gallery.html.j2").render(
+    return environment.get_template("report.html.j2").render(
         pages=shown,
         left_out=len(pages) - len(shown),
         kinds=[kind for kind in CHANGES if any(page.verdict == kind for page in shown)],
@@ -266,12 +307,20 @@ def render_gallery(
         columns=[TITLES[name] for name in metrics],
         ablation=_ablation_cells(ablation, metrics),
         stages=STAGES,
-        intervals={} if intervals is None else {row["variant"]: row for row in intervals.to_dict("records")},
+        intervals=_interval_cells(intervals),
+        published=published,
+        published_source=published_source,
         skipped=skipped.to_dict("records"),
         counts=counts,
         data_set=data_set,
         parameters=parameters or {},
+        facts=facts or {},
         changes=changes or {},
+        changes_figure=base64.b64encode(changes_figure).decode(),
+        extreme_queries=extreme_queries or {},
+        shown_rows={page.row for page in shown},
+        matches=[(match, base64.b64encode(match.picture).decode()) for match in matches],
+        floor=floor,
         max_mib=max_mib,
     )
 
@@ -298,6 +347,21 @@ def _fitting(pages: Sequence[QueryPage], pictures: Mapping[int, bytes], budget: 
     return kept
 
 
+def _interval_cells(intervals: pd.DataFrame | None) -> dict[tuple[str, str], dict[str, str]]:
+    """Return by variant and metric the interval as text, and the gain over the variant before, if any."""
+    if intervals is None:
+        return {}
+    return {
+        (row["variant"], row["metric"]): {
+            "interval": f"{row['low']:.3f} to {row['high']:.3f}",
+            "gain": ""
+            if pd.isna(row["gain"])
+            else f"{row['gain']:+.3f} ({row['gain_low']:+.3f} to {row['gain_high']:+.3f})",
+        }
+        for row in intervals.to_dict("records")
+    }
+
+
 def _ablation_cells(ablation: pd.DataFrame, metrics: Sequence[str]) -> list[dict[str, object]]:
     """Return the rows of the table with, for each metric, its text, its value and whether it is the best."""
     rows = []
@@ -306,7 +370,8 @@ def _ablation_cells(ablation: pd.DataFrame, metrics: Sequence[str]) -> list[dict
         for name in metrics:
             value = float(record[name])
             best = value >= float(ablation[name].max()) > float(ablation[name].min())
-            cells.append({"text": "–" if math.isnan(value) else f"{value:.4f}", "value": value, "best": best})
+            text = "–" if math.isnan(value) else f"{value:.4f}"
+            cells.append({"metric": name, "text": text, "value": value, "best": best})
         seconds = float(record["seconds"])
         rows.append(
             {

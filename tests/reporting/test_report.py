@@ -11,16 +11,16 @@ from page_reader import read_page
 from pydantic import ValidationError
 
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.evaluation import VARIANTS, ablation_table, intervals_table
-from landmark_retrieval.reporting.gallery import (
+from landmark_retrieval.evaluation import VARIANTS, ablation_table, usage_intervals
+from landmark_retrieval.reporting.report import (
     Chain,
-    GalleryConfig,
     QueryPage,
+    ReportConfig,
     Step,
     VariantResults,
     change_counts,
     choose_queries,
-    render_gallery,
+    render_report,
 )
 from landmark_retrieval.reporting.thumbnails import placeholder
 
@@ -53,7 +53,7 @@ def render(pages: list[QueryPage], ids: list[str] | None = None, **options: Any)
     pictures = {row: placeholder(20 + row % 5) for row in rows}
     ids = ids or [f"image_{row}" for row in range(max(rows, default=0) + 1)]
     arguments: dict[str, Any] = {"ablation": table(), "skipped": NO_SKIPS, "counts": COUNTS, **options}
-    return render_gallery(pages, pictures, ids, **arguments)
+    return render_report(pages, pictures, ids, **arguments)
 
 
 def test_every_image_has_a_text_and_is_embedded_once() -> None:
@@ -98,7 +98,7 @@ def test_what_it_says() -> None:
             parameters={"knn.k": 100, "egt.t": 0.42},
             changes={"improved": 10, "worsened": 3, "unchanged": 7},
             skipped=pd.DataFrame({"image_id": ["broken_7"], "reason": ["file not found"]}),
-            intervals=intervals_table({name: np.array([0.1, 0.9, 0.5]) for name in VARIANTS}),
+            intervals=usage_intervals({name: np.array([0.1, 0.9, 0.5]) for name in VARIANTS}),
         )
     ).text
     for words in (
@@ -193,7 +193,7 @@ def test_no_queries_at_all() -> None:
 
 
 def test_a_missing_picture_is_a_grey_square() -> None:
-    html = render_gallery([page(0, 0, 1)], {}, ["a", "b", "c", "d"], table(), NO_SKIPS, COUNTS)
+    html = render_report([page(0, 0, 1)], {}, ["a", "b", "c", "d"], table(), NO_SKIPS, COUNTS)
     assert len(read_page(html).images) == 9
 
 
@@ -203,7 +203,7 @@ def test_a_thousand_queries_stay_below_the_limit() -> None:
     ids = [f"image_{row}" for row in range(4000)]
     noise = rng.bytes(9000)
     pictures = dict.fromkeys(range(4000), noise)
-    html = render_gallery(pages, pictures, ids, table(), NO_SKIPS, COUNTS, max_mib=5)
+    html = render_report(pages, pictures, ids, table(), NO_SKIPS, COUNTS, max_mib=5)
     shown = re.search(r"(\d+) more queries do not fit into a page of 5 MiB", read_page(html).text)
     assert shown and 0 < int(shown[1]) < 1000
     assert 4.5 * 2**20 < len(html.encode()) < 5 * 2**20
@@ -235,6 +235,6 @@ def test_choice_fills_up_and_takes_unscored_queries_last() -> None:
 
 def test_configuration() -> None:
     with pytest.raises(LandmarkRetrievalError, match="did you mean 'queries'"):
-        GalleryConfig(querys=3)  # type: ignore[call-arg]
+        ReportConfig(querys=3)  # type: ignore[call-arg]
     with pytest.raises(ValidationError):
-        GalleryConfig(queries=0)
+        ReportConfig(queries=0)
