@@ -173,7 +173,10 @@ def test_k_larger_than_the_index_pads_and_says_so(
             ("Parameter 'verification': unknown option 'treshold': did you mean 'threshold'?",),
         ),
         ("knn.k=0", ("Parameter 'knn'", "greater than or equal to 1")),
-        ("expansion.method=mean", ("Parameter 'expansion'", "'average', 'alpha', 'rank' or 'inlier_weighted'")),
+        (
+            "expansion.method=mean",
+            ("Parameter 'expansion'", "'average', 'alpha', 'rank' or 'inlier_weighted'"),
+        ),
         ("local_features.extractor.name=orb", ("Parameter 'local_features'", "'aliked', 'disk'")),
         ("gem.backbone.name=resnet5000", ("unknown network 'resnet5000'",)),
     ],
