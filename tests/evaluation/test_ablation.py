@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from landmark_retrieval.evaluation import VARIANTS, ablation_table, format_table
-from landmark_retrieval.evaluation.ablation import METRICS, STAGES, TITLES
+from landmark_retrieval.evaluation import VARIANTS, ablation_table, format_table, usage_intervals
+from landmark_retrieval.evaluation.ablation import METRICS, STAGES, TITLES, format_published
 
 METRICS_OF_ONE = {"mAP_at_100": 0.5, "P_at_10": 0.25, "R_at_1": 1, "R_at_10": 2 / 3, "mean_position": 4.0}
 
@@ -59,3 +60,21 @@ def test_text_of_a_table_read_from_a_file() -> None:
 def test_skipped(skipped: int, start: str) -> None:
     table = ablation_table({"blend": METRICS_OF_ONE}, {})
     assert format_table(table, skipped=skipped).split("\n")[-1].startswith(start)
+
+
+def test_intervals_stand_below_the_table() -> None:
+    scores = {"blend": np.array([0.5, 0.5]), VARIANTS[1]: np.array([0.75, 0.75])}
+    table = ablation_table(dict.fromkeys(scores, METRICS_OF_ONE), {})
+    text = format_table(table, intervals=usage_intervals(scores), confidence=0.9)
+    assert text.startswith(format_table(table))
+    below = text[len(format_table(table)) :].split("\n")
+    assert "90% intervals over queries (bootstrap)" in below
+    assert below[-2].split() == ["blend", "mAP_at_100", "0.5000", "to", "0.5000", "-", "-"]
+    assert below[-1].split()[2:] == ["0.7500", "to", "0.7500", "+0.2500", "+0.2500", "to", "+0.2500"]
+
+
+def test_published_figures_are_told_from_measured_ones() -> None:
+    text = format_published([("theirs", None, 0.203), ("later", 0.2992, 0.321)], "A paper.")
+    header, _, theirs, later, _, source = text.split("\n")
+    assert header.startswith("published, not measured here") and source == "A paper."
+    assert theirs.split() == ["theirs", "-", "0.2030"] and later.split() == ["later", "0.2992", "0.3210"]

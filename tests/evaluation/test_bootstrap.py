@@ -9,8 +9,10 @@ from landmark_retrieval.evaluation import bootstrap
 from landmark_retrieval.evaluation.bootstrap import (
     BootstrapConfig,
     difference_interval,
+    interval_metrics,
     intervals_table,
     mean_interval,
+    usage_intervals,
 )
 
 VALUES = np.random.default_rng(5).beta(2, 1, 400)
@@ -88,3 +90,29 @@ def test_errors() -> None:
         BootstrapConfig(resample=3)  # type: ignore[call-arg]
     with pytest.raises(ValidationError):
         BootstrapConfig(confidence=95)
+
+
+def test_parts_by_usage_are_scored_on_their_own_queries() -> None:
+    usage = np.array(["Public", "Private"] * 200)
+    scores = {"blend": VALUES, "expanded": VALUES + 0.1}
+    table = usage_intervals(scores, usage).set_index(["metric", "variant"])
+    for metric, own in (("mAP_at_100", VALUES), ("mAP_at_100_public", VALUES[::2])):
+        alone = mean_interval(own)
+        row = table.loc[(metric, "blend")]
+        assert (row["low"], row["high"], row["mean"]) == (alone.low, alone.high, alone.mean)
+    assert table.loc[("mAP_at_100_private", "expanded"), "gain"] == pytest.approx(0.1)
+    assert set(usage_intervals(scores)["metric"]) == {"mAP_at_100"}
+
+
+def test_a_part_without_counted_queries_is_left_out() -> None:
+    usage = np.array(["Public"] * 3 + ["Ignored"])
+    table = usage_intervals({"blend": np.array([0.1, 0.2, 0.3, np.nan])}, usage)
+    assert table["metric"].tolist() == ["mAP_at_100", "mAP_at_100_public"]
+
+
+def test_metrics_of_one_variant() -> None:
+    table = usage_intervals({"blend": VALUES, "expanded": VALUES + 0.1})
+    assert set(interval_metrics(table, "blend")) == {"mAP_at_100_low", "mAP_at_100_high"}
+    own = interval_metrics(table, "expanded")
+    assert own["mAP_at_100_gain"] == own["mAP_at_100_gain_low"] == pytest.approx(0.1)
+    assert len(own) == 5 and interval_metrics(table, "unknown") == {}

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation import VARIANTS, ablation_table, usage_intervals
+from landmark_retrieval.reporting.matches import VerifiedMatch
 from landmark_retrieval.reporting.report import (
     Chain,
     QueryPage,
@@ -20,6 +21,7 @@ from landmark_retrieval.reporting.report import (
     VariantResults,
     change_counts,
     choose_queries,
+    extremes,
     render_report,
 )
 from landmark_retrieval.reporting.thumbnails import placeholder
@@ -231,6 +233,59 @@ def test_choice_fills_up_and_takes_unscored_queries_last() -> None:
     for count in range(1, 6):
         assert len(choose_queries(values, count)) == count
     assert choose_queries(np.zeros((2, 0)), 3).tolist() == []
+
+
+def test_best_and_worst() -> None:
+    last = [0.5, np.nan, 1.0, 0.1, 0.9, 1.0]
+    found = extremes(np.array([[0.0] * 6, last]), 2)
+    assert found == {"best": [(2, 1.0), (5, 1.0)], "worst": [(3, 0.1), (0, 0.5)]}
+    assert extremes(np.array([last]), 0) == {"best": [], "worst": []}
+    assert extremes(np.ones((2, 4)), 8) == {"best": [(0, 1.0), (1, 1.0)], "worst": []}
+    assert extremes(np.zeros((1, 0)), 3) == {"best": [], "worst": []}
+
+
+def test_best_and_worst_are_shown_and_link_to_queries_on_the_page() -> None:
+    read = read_page(
+        render(
+            [page(0, 0.2, 0.9)],
+            [f"image_{row}" for row in range(9)],
+            extreme_queries={"best": [(0, 0.9)], "worst": [(8, 0.125)]},
+        )
+    )
+    assert "Best queries of the last variant 0.900 image_0" in read.text
+    assert "Worst queries of the last variant 0.125 image_8" in read.text
+    assert read.links.count("#q0") == 2 and "#q8" not in read.links
+
+
+def test_published_figures_stand_apart_from_measured_ones() -> None:
+    text = read_page(render([], published=[("theirs", None, 0.3218)], published_source="A paper.")).text
+    assert "Published, not measured here whosepublicprivate theirs–0.3218 A paper." in text
+    assert text.index("0.3218") > text.index("0.6500")
+    assert "Published" not in read_page(render([])).text
+
+
+def test_verified_matches_tell_what_geometry_found() -> None:
+    points = np.zeros((31, 2))
+    matches = [
+        VerifiedMatch(0, 1, 80, points, points, True, True, b"\xff\xd8first"),
+        VerifiedMatch(0, 2, 9, points[:4], points[:4], False, False, b"\xff\xd8second"),
+        VerifiedMatch(0, 3, 9, points[:4], points[:4], False, None, b"\xff\xd8third"),
+    ]
+    read = read_page(render([], ["q", "right", "wrong", "unlabelled"], matches=matches, floor=20))
+    assert "A pair counts as verified from 20 inliers" in read.text
+    assert "same landmark, 31 inliers of 80 matches: verifiedq – right" in read.text
+    assert "4 inliers of 9 matches: not verifiedq – wrong" in read.text
+    alts = [str(image["alt"]) for image in read.images]
+    assert alts == [
+        "q and right: 31 inliers, same landmark",
+        "q and wrong: 4 inliers, different landmarks",
+        "q and unlabelled: 4 inliers, no landmark given",
+    ]
+
+
+def test_what_the_run_was_made_with() -> None:
+    text = read_page(render([], facts={"commit": "0123abcd", "torch": "9.9"})).text
+    assert "commit 0123abcd" in text and "torch 9.9" in text
 
 
 def test_configuration() -> None:

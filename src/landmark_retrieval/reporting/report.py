@@ -188,13 +188,15 @@ def extremes(average_precision: NDArray[np.float64], count: int) -> dict[str, li
         count: of each, at most half of the queries.
 
     Returns:
-        `best` and `worst`: query rows with their AP of the last variant, the best and the worst first.
+        `best` and `worst`: query rows with their AP of the last variant, the best and the worst first; an
+            answer without fault is never among the worst.
     """
     last = average_precision[-1]
     order = np.argsort(-last, kind="stable")
     order = order[~np.isnan(last[order])]
     count = min(count, len(order) // 2)
-    chosen = {"best": order[:count], "worst": order[::-1][:count]}
+    faulty = order[last[order] < 1]
+    chosen = {"best": order[:count], "worst": faulty[::-1][:count]}
     return {kind: [(int(row), float(last[row])) for row in rows] for kind, rows in chosen.items()}
 
 
