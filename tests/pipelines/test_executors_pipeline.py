@@ -124,7 +124,7 @@ def test_features_killed_at_a_random_moment_and_resumed(project: Project, finish
     after = project.shards()
     assert {file: after[file] for file in done} == done, "finished shards are not computed again"
     assert {file.relative_to(project.root) for file in after} == wanted
-    # What each shard holds is compared byte for byte where one process computes all: `tests/test_sharding.py`.
+    # Bytes are compared where one process computes all: `tests/test_sharding.py`.
     for file in wanted:
         with np.load(project.root / file) as resumed, np.load(finished_project.root / file) as whole:
             assert set(resumed.files) == set(whole.files)
