@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from landmark_retrieval import images
 from landmark_retrieval.images import MIN_SIDE, UnreadableImageError, load_image, resize_long_side
 
 
@@ -148,10 +147,18 @@ def test_a_panorama_is_readable(tmp_path):
     assert load_image(tmp_path / "a.jpg", at_least=480).size == (20000, 50), "not thinner than needed"
 
 
-def test_huge_images_are_refused_before_decoding(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", 1000)
+def test_huge_images_are_refused_before_decoding(tmp_path):
     gradient().save(tmp_path / "a.jpg")
     with pytest.raises(UnreadableImageError, match="64x40 pixels, more than 1000"):
+        load_image(tmp_path / "a.jpg", max_pixels=1000)
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    with pytest.raises(UnreadableImageError, match="pixels"):
+        load_image(tmp_path / "bomb.png")
+
+
+def test_formats_that_need_other_programs_are_not_decoded(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n")
+    with pytest.raises(UnreadableImageError, match="cannot be decoded"):
         load_image(tmp_path / "a.jpg")
 
 

@@ -11,6 +11,8 @@ import click
 from landmark_retrieval.commands.data_set import data_set
 from landmark_retrieval.commands.errors import plain_errors
 from landmark_retrieval.commands.evaluate import evaluate
+from landmark_retrieval.commands.search import search
+from landmark_retrieval.commands.serve import serve
 from landmark_retrieval.configuration import unknown_option
 from landmark_retrieval.errors import LandmarkRetrievalError
 
@@ -144,3 +146,5 @@ run = _run_with_plain_errors()
 cli.add_command(run)
 cli.add_command(evaluate)
 cli.add_command(data_set)
+cli.add_command(search)
+cli.add_command(serve)

@@ -19,6 +19,10 @@ MAX_PIXELS = 200_000_000
 """Images with more pixels than this are refused before decoding (decompression bombs)."""
 
 
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "PPM", "AVIF")
+"""Formats that are decoded (MPO as JPEG); others need programs of their own (EPS) or hold no photos."""
+
+
 class UnreadableImageError(Exception):
     """A single image cannot be used; callers skip it, count it and report it by name."""
 
@@ -61,7 +65,9 @@ def image_sources(table: pd.DataFrame) -> list[Source]:
     return sources
 
 
-def load_image(path: str | Path | CroppedImage, at_least: int | None = None) -> Image.Image:
+def load_image(
+    path: str | Path | CroppedImage, at_least: int | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """Decode an image file to 8-bit RGB, upright according to its EXIF orientation.
 
     Animations give their first frame; 16-bit, palette, grey, CMYK and transparent images are converted
@@ -73,6 +79,7 @@ def load_image(path: str | Path | CroppedImage, at_least: int | None = None) -> 
             be decoded at 1/2, 1/4 or 1/8 of its size, which is several times faster, as long as its long
             side stays at least 1.5 times this and its short side four times `MIN_SIDE`. None decodes at full
             size, as parts of images always are.
+        max_pixels: images with more are refused before decoding.
 
     Returns:
         An RGB image of at least `MIN_SIDE` pixels a side.
@@ -84,10 +91,10 @@ def load_image(path: str | Path | CroppedImage, at_least: int | None = None) -> 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
+            with Image.open(path, formats=FORMATS) as image:
+                if image.width * image.height > max_pixels:
                     raise UnreadableImageError(
-                        f"{image.width}x{image.height} pixels, more than {MAX_PIXELS} allowed"
+                        f"{image.width}x{image.height} pixels, more than {max_pixels} allowed"
                     )
                 if at_least is not None and not isinstance(path, CroppedImage):
                     ratio = min(1.0, max(1.5 * at_least / max(image.size), 4 * MIN_SIDE / min(image.size)))

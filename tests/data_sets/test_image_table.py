@@ -13,6 +13,7 @@ from landmark_retrieval.data_sets import (
     NO_LANDMARK,
     DataSetConfig,
     SplitRows,
+    landmark_names,
     landmark_of,
     prepare_image_table,
     read_image_folder,
@@ -48,6 +49,11 @@ def test_orders_query_index_train_and_keeps_order_inside() -> None:
     assert SplitRows.from_table(table) == SplitRows(slice(0, 1), slice(1, 3), slice(3, 4))
     assert len(SplitRows.from_table(table)) == 4
     assert landmark_of(table).tolist() == [5, 5, NO_LANDMARK, 5]
+
+
+def test_names_of_landmarks() -> None:
+    table = prepare_image_table(raw_table(landmark_id=[6, 5, 5, None], landmark=[None, "mill", "mill", None]))
+    assert landmark_names(table) == {5: "mill", 6: "6"}
 
 
 def test_is_stable_under_a_round_trip_through_csv() -> None:

@@ -10,7 +10,7 @@ from landmark_retrieval.data_sets import prepare_image_table
 from landmark_retrieval.evaluation import VARIANTS
 from landmark_retrieval.graph import LabelBridge, Traversal
 from landmark_retrieval.graph.kernel import LABEL_EDGE, NO_EDGE, SIMILARITY_EDGE
-from landmark_retrieval.reporting.pages import Findings, landmark_names, precisions, query_pages, shown_images
+from landmark_retrieval.reporting.pages import Findings, precisions, query_pages, shown_images
 from landmark_retrieval.reporting.report import Chain, ReportConfig, Step
 
 
@@ -126,4 +126,3 @@ def test_images_and_names(findings: Findings, images: pd.DataFrame) -> None:
     pages = query_pages(findings, images, ReportConfig(paths=10))
     shown = shown_images(pages, images)
     assert list(shown) == [0, 1, 2, 3, 4, 5, 6, 7] and shown[6] == "t0.jpg"
-    assert landmark_names(images) == {0: "mill", 1: "1"}

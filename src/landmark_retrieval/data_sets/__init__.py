@@ -13,6 +13,7 @@ from landmark_retrieval.data_sets.image_table import (
     relevant_index_rows,
     split_counts,
 )
+from landmark_retrieval.data_sets.rows import landmark_names
 from landmark_retrieval.data_sets.splits import draw_splits
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "SplitRows",
     "draw_splits",
     "hold_out_train",
+    "landmark_names",
     "landmark_of",
     "prepare_image_table",
     "read_image_folder",

@@ -71,6 +71,15 @@ def landmark_of(table: pd.DataFrame) -> NDArray[np.int64]:
     return table["landmark_id"].fillna(NO_LANDMARK).to_numpy(dtype=np.int64)
 
 
+def landmark_names(images: pd.DataFrame) -> dict[int, str]:
+    """Return the name of every landmark of a prepared table: `landmark`, or its number where it has none."""
+    known = images[images["landmark_id"].notna()].drop_duplicates("landmark_id")
+    return {
+        int(number): str(number) if pd.isna(name) else str(name)
+        for number, name in zip(known["landmark_id"], known["landmark"], strict=True)
+    }
+
+
 def relevant_index_rows(table: pd.DataFrame) -> list[NDArray[np.int64]]:
     """Return what every query should find.
 

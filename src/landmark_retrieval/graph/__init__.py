@@ -1,6 +1,7 @@
 """The k-NN graph and its traversal: EGT, label bridges to training images, trusted paths."""
 
 from landmark_retrieval.graph.egt import EgtConfig, PathStep, Traversal, explore_exploit, trusted_path
+from landmark_retrieval.graph.explain import Step, explain_edge
 from landmark_retrieval.graph.graph import CsrGraph, symmetrize
 from landmark_retrieval.graph.label_bridge import (
     LabelBridge,
@@ -20,8 +21,10 @@ __all__ = [
     "OpenEgtConfig",
     "OpenLabelBridgeConfig",
     "PathStep",
+    "Step",
     "Traversal",
     "build_label_bridge",
+    "explain_edge",
     "explore_exploit",
     "explore_exploit_with_labels",
     "label_path",

@@ -27,6 +27,9 @@ FALLBACK_QUERIES, FALLBACK_TILE = 64, 8192
 OVERHEAD = 4 << 20
 """Bytes that threads and small arrays take."""
 
+HEADROOM = 0.05, 16 << 20
+"""Share of the memory, and most bytes of it, left to what allocators keep back."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -96,7 +99,8 @@ def plan_memory(queries: int, database: int, dimensions: int, config: KnnConfig,
     threads = thread_count(config.threads)
     result = queries * (config.k * 8 + 16)
     reading = READ_BYTES * 2 * max(threads, 4) + OVERHEAD
-    available = config.memory_gib * GIB - result - reading
+    headroom = min(HEADROOM[0] * config.memory_gib * GIB, HEADROOM[1])
+    available = config.memory_gib * GIB - headroom - result - reading
     per_row = 4 * dimensions + 16
     rows, tile = (GPU_QUERIES, GPU_TILE) if gpu else (CPU_QUERIES, CPU_TILE)
     rows, tile = max(1, min(rows, queries)), max(1, min(tile, database))
@@ -115,7 +119,7 @@ def plan_memory(queries: int, database: int, dimensions: int, config: KnnConfig,
     block = int((available - fixed()) // per_row)
     smallest = min(database, SMALLEST_TILE)
     if block < smallest:
-        needed = (result + reading + fixed() + smallest * per_row) / GIB
+        needed = (headroom + result + reading + fixed() + smallest * per_row) / GIB
         raise LandmarkRetrievalError(
             f"knn: memory_gib = {config.memory_gib:g} is not enough to search {queries} queries with "
             f"k = {config.k} and {dimensions} dimensions; give it at least {needed * 1.01 + 0.001:.3f}"

@@ -10,16 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from landmark_retrieval.data_sets import SplitRows, landmark_of, relevant_index_rows
+from landmark_retrieval.data_sets import SplitRows, landmark_names, landmark_of, relevant_index_rows
 from landmark_retrieval.evaluation.gld import average_precision
-from landmark_retrieval.graph import LabelBridge, PathStep, Traversal, label_path, trusted_path
+from landmark_retrieval.graph import LabelBridge, Traversal, explain_edge, trusted_path
 from landmark_retrieval.graph.kernel import LABEL_EDGE
 from landmark_retrieval.images import Source, image_sources
 from landmark_retrieval.reporting.report import (
     Chain,
     QueryPage,
     ReportConfig,
-    Step,
     VariantResults,
     choose_queries,
 )
@@ -92,15 +91,6 @@ def shown_images(pages: Sequence[QueryPage], images: pd.DataFrame) -> dict[int, 
     """Return the file (or the part of it) of every image that the pages show, by table row."""
     rows = sorted({row for page in pages for row in page.images()})
     return dict(zip(rows, image_sources(images.iloc[rows]), strict=True))
-
-
-def landmark_names(images: pd.DataFrame) -> dict[int, str]:
-    """Return the name of every landmark of a prepared table: `landmark`, or its number where it has none."""
-    known = images[images["landmark_id"].notna()].drop_duplicates("landmark_id")
-    return {
-        int(number): str(number) if pd.isna(name) else str(name)
-        for number, name in zip(known["landmark_id"], known["landmark"], strict=True)
-    }
 
 
 def _inliers(pairs: pd.DataFrame | None, queries: NDArray[np.int64]) -> dict[tuple[int, int], int]:
@@ -190,21 +180,15 @@ class _Gatherer:
                 break
             edges = trusted_path(traversal, query, position)
             if len(edges) > 1 or edges[0].kind == LABEL_EDGE:
-                steps = [self._step(edge, query) for edge in edges]
+                steps = [
+                    explain_edge(
+                        edge,
+                        query,
+                        self.rows.index.start,
+                        self.rows.train.start,
+                        self.findings.label_bridge,
+                        self.names,
+                    )
+                    for edge in edges
+                ]
                 yield int(result), Chain(variant, position + 1, bool(np.isin(result, relevant)), steps)
-
-    def _step(self, edge: PathStep, query: int) -> Step:
-        target, bridge = self.rows.index.start + edge.target, self.findings.label_bridge
-        if edge.kind != LABEL_EDGE:
-            return Step(target, label_bridge=False, weight=edge.weight)
-        if bridge is None:
-            return Step(target, label_bridge=True, weight=edge.weight)
-        label, similarities, train = label_path(bridge, query, edge.source, edge.target)
-        return Step(
-            target,
-            label_bridge=True,
-            weight=edge.weight,
-            train_rows=[self.rows.train.start + int(row) for row in dict.fromkeys(train.tolist())],
-            similarities=[float(value) for value in similarities],
-            label=self.names.get(label, str(label)),
-        )

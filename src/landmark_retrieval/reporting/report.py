@@ -9,20 +9,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from pydantic import Field
 
 from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.evaluation.ablation import METRICS, STAGES, TITLES
+from landmark_retrieval.graph.explain import Step
 from landmark_retrieval.reporting.matches import VerifiedMatch
+from landmark_retrieval.reporting.templating import template
 from landmark_retrieval.reporting.thumbnails import placeholder, thumbnails
 
 __all__ = [
     "Chain",
     "QueryPage",
     "ReportConfig",
-    "Step",
     "VariantResults",
     "change_counts",
     "choose_queries",
@@ -69,28 +69,6 @@ class ReportConfig(Configuration):
     thumbnail_side: int = Field(default=160, ge=16, le=1024)
     max_mib: float = Field(default=18.0, gt=0)
     seed: int = Field(default=0, ge=0)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One edge of a trusted path, and the image that it leads to.
-
-    Attributes:
-        row: table row of the image.
-        label_bridge: whether labels of training images led there rather than similarity.
-        weight: similarity of the edge; of no meaning for a label bridge.
-        train_rows: for a label bridge, the table rows of the one or two training images that it goes through.
-        similarities: for a label bridge, the similarity of the image before to the first of them, and of this
-            image to the last.
-        label: for a label bridge, the name of the label.
-    """
-
-    row: int
-    label_bridge: bool
-    weight: float
-    train_rows: Sequence[int] = ()
-    similarities: Sequence[float] = ()
-    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -292,14 +270,7 @@ def render_report(
     used = sorted({row for page in shown for row in page.images()} | outer)
     missing = placeholder(32)
     metrics = [name for name in METRICS if ablation[name].notna().any()]
-    environment = Environment(
-        loader=PackageLoader("landmark_retrieval.reporting"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    return environment.get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         pages=shown,
         left_out=len(pages) - len(shown),
         kinds=[kind for kind in CHANGES if any(page.verdict == kind for page in shown)],

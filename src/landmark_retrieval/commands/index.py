@@ -1,0 +1,58 @@
+"""How commands open the index of a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from landmark_retrieval.search import PhotoSearch
+
+
+def index_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of `kedro run` that say which index: `--env` and `--params`."""
+    from kedro.framework.cli.project import run
+
+    for option in run.params:
+        if option.name in ("env", "params"):
+            command.__dict__.setdefault("__click_params__", []).append(option)
+    return command
+
+
+def open_index(env: str | None, params: dict[str, Any]) -> tuple[PhotoSearch, str]:
+    """Return a search in the index that `kedro run` made with the same options, and its data set's name.
+
+    Args:
+        env: configuration environment.
+        params: runtime parameters.
+
+    Raises:
+        LandmarkRetrievalError: there is none, it is incomplete, or it was made with other parameters.
+    """
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+    from kedro.io import DatasetError
+
+    from landmark_retrieval.errors import LandmarkRetrievalError
+    from landmark_retrieval.pipelines.features.pipeline import DESCRIPTORS
+    from landmark_retrieval.search import PhotoSearch, read_index
+
+    bootstrap_project(Path.cwd())
+    with KedroSession.create(Path.cwd(), env=env, runtime_params=params) as session:
+        catalog = session.load_context().catalog  # type: ignore[attr-defined]
+
+    def load(name: str) -> Any:
+        if not name.startswith("params:") and not catalog.exists(name):
+            raise LandmarkRetrievalError(
+                f"there is no index to search: '{name}' is missing; build it with `kedro run` "
+                "(with the same --env and --params)"
+            )
+        try:
+            return catalog.load(name)
+        except DatasetError as error:
+            raise LandmarkRetrievalError(str(error.__cause__ or error)) from error
+
+    data_set = load("params:data_set")
+    name = data_set["name"] if isinstance(data_set, dict) else data_set.name
+    return PhotoSearch(read_index(load, DESCRIPTORS)), str(name)

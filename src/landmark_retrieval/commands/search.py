@@ -1,0 +1,114 @@
+"""`kedro search`: finds photos in an index that is already built."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from landmark_retrieval.commands.errors import plain_errors
+from landmark_retrieval.commands.index import index_options, open_index
+
+if TYPE_CHECKING:
+    from landmark_retrieval.search import Found, Result
+
+VARIANTS = click.Choice(["blend", "blend_qe_sv", "blend_qe_sv_egt", "blend_qe_sv_semisup_egt"])
+
+
+@click.command()
+@click.argument("photos", nargs=-1, required=True, metavar="PHOTO...", type=click.Path(dir_okay=False))
+@index_options
+@click.option(
+    "--results", default=10, show_default=True, type=click.IntRange(1, 100), help="Results a photo."
+)
+@click.option(
+    "--variant", default="blend_qe_sv_semisup_egt", show_default=True, type=VARIANTS, help="Stages to apply."
+)
+@click.option(
+    "--page",
+    default="data/08_reporting/search.html",
+    show_default=True,
+    type=click.Path(dir_okay=False, writable=True),
+    help="Page with pictures to write.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@plain_errors
+def search(
+    photos: tuple[str, ...],
+    env: str | None,
+    params: dict[str, Any],
+    results: int,
+    variant: str,
+    page: str,
+    as_json: bool,
+) -> None:
+    """Find what each PHOTO shows in the index of the last `kedro run`.
+
+    Nothing is built anew: the photo goes through the steps of a query. Each result says why it was found: its
+    similarity, the inliers of its verified match, and the trusted path that led to it. Give the --env and
+    --params of the run.
+    """
+    searching, _ = open_index(env, params)
+    from landmark_retrieval.images import UnreadableImageError
+    from landmark_retrieval.reporting.search_page import render_search
+    from landmark_retrieval.search.answers import as_json as plain
+
+    ids = searching.index.ids
+    pages: list[tuple[str, str, Found | None, str]] = []
+    answers = {}
+    for photo in photos:
+        try:
+            found = searching.find(photo, results, variant)
+        except UnreadableImageError as error:
+            pages.append((Path(photo).name, photo, None, str(error)))
+            answers[photo] = {"error": str(error)}
+            click.echo(f"{photo}: cannot be read: {error}", err=True)
+            continue
+        pages.append((Path(photo).name, photo, found, ""))
+        answers[photo] = plain(found, ids)
+        if not as_json:
+            click.echo(format_found(photo, found, ids))
+    if as_json:
+        click.echo(json.dumps(answers, indent=1))
+    file = Path(page)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(render_search(pages, searching.index), encoding="utf-8")
+    click.echo(f"page with pictures: {file}", err=as_json)
+    unreadable = [name for name, _, found, _ in pages if found is None]
+    if unreadable:
+        raise click.ClickException(
+            f"{len(unreadable)} of {len(photos)} photos could not be read: {', '.join(unreadable)}"
+        )
+
+
+def format_found(photo: str, found: Found, ids: list[str]) -> str:
+    """Return the results of one photo as text, a line each."""
+    voted = f", label voted by training images: {found.label}" if found.label else ""
+    lines = [f"{photo}: {len(found.results)} results in {found.seconds:.2f} s{voted}"]
+    width = max((len(result.image_id) for result in found.results), default=0)
+    for rank, result in enumerate(found.results, start=1):
+        landmark = f"  {result.landmark}" if result.landmark else ""
+        lines.append(f"{rank:4}  {result.image_id:{width}}{landmark}  {reason(result, ids)}")
+    return "\n".join(lines)
+
+
+def reason(result: Result, ids: list[str]) -> str:
+    """Return why a result was found, in a few words."""
+    parts = []
+    if result.similarity is not None:
+        parts.append(f"similarity {result.similarity:.2f}")
+    if result.inliers is not None:
+        parts.append(f"{result.inliers} inliers" + ("" if result.verified else " (too few)"))
+    if len(result.path) > 1 or any(step.label_bridge for step in result.path):
+        chain = "photo"
+        for step in result.path:
+            if step.label_bridge:
+                first, last = step.similarities[0], step.similarities[-1]
+                train = " = ".join(ids[row] for row in step.train_rows)
+                chain += f" -{first:.2f}-> [{step.label}: {train}] -{last:.2f}-> {ids[step.row]}"
+            else:
+                chain += f" -{step.weight:.2f}-> {ids[step.row]}"
+        parts.append(f"path {chain}")
+    return ", ".join(parts)

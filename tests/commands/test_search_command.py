@@ -1,0 +1,63 @@
+"""`kedro search` and `kedro serve` on the command line."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from click.testing import CliRunner, Result
+
+from kedro_project import Project
+from landmark_retrieval.cli import cli
+
+QUERY = "photos/images/sacre_coeur_00.jpg"
+
+
+def invoke(project: Project, *arguments: str) -> Result:
+    with project.entered():
+        return CliRunner().invoke(cli, [*arguments, "--env", "test"])
+
+
+def test_ranking_with_reasons_and_a_page(project_with_results: Project) -> None:
+    result = invoke(project_with_results, "search", QUERY, "--results", "3")
+    assert result.exit_code == 0, result.output
+    head, *lines = [line for line in result.output.splitlines() if re.match(r"photos|\s+\d ", line)]
+    assert head.startswith(f"{QUERY}: 3 results in ")
+    assert [line.split()[0] for line in lines] == ["1", "2", "3"]
+    assert all("similarity" in line or "path photo" in line for line in lines)
+    page = (project_with_results.root / "data" / "08_reporting" / "search.html").read_text()
+    assert page.count("data:image/jpeg;base64,") >= 4
+    assert "http" not in page.split("<body>")[1]
+
+
+def test_json_and_an_unreadable_photo(project_with_results: Project, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("no photo")
+    page = tmp_path / "page.html"
+    result = invoke(
+        project_with_results, "search", str(broken), QUERY, "--json", "--page", str(page), "--results", "2"
+    )
+    assert result.exit_code == 1
+    answers = json.loads(result.stdout[result.stdout.index("{\n") : result.stdout.rindex("}") + 1])
+    assert "cannot be decoded" in answers[str(broken)]["error"]
+    assert len(answers[QUERY]["results"]) == 2
+    assert "Error: 1 of 2 photos could not be read: broken.jpg" in result.output
+    assert "cannot be read" in page.read_text()
+
+
+def test_without_an_index(project: Project) -> None:
+    result = invoke(project, "search", QUERY)
+    assert result.exit_code == 1
+    assert "Error: there is no index to search: 'image_table' is missing; build it with" in result.output
+
+
+def test_serve_listens_on_loopback_only(project_with_results: Project) -> None:
+    with mock.patch("uvicorn.run") as run:
+        result = invoke(project_with_results, "serve", "--port", "8765")
+    assert result.exit_code == 0, result.output
+    assert "http://127.0.0.1:8765" in result.output
+    options: dict[str, Any] = run.call_args.kwargs
+    assert (options["host"], options["port"]) == ("127.0.0.1", 8765)
