@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from landmark_retrieval.commands.convert_checkpoint import convert_checkpoint
 from landmark_retrieval.commands.data_set import data_set
 from landmark_retrieval.commands.errors import plain_errors
 from landmark_retrieval.commands.evaluate import evaluate
@@ -148,3 +149,4 @@ cli.add_command(evaluate)
 cli.add_command(data_set)
 cli.add_command(search)
 cli.add_command(serve)
+cli.add_command(convert_checkpoint)

@@ -37,6 +37,8 @@ class GlobalDescriptorConfig(Configuration):
         precision: of the network's arithmetic; `auto` is float16 on a GPU and float32 on a CPU.
         compile: run the network through torch.compile (pays off for many images of few shapes).
         storage: number type of the stored matrix.
+        trained: take network, power and whitening layer from `trained_file` instead of `backbone.weights`.
+        trained_file: what the training pipeline or `kedro convert-checkpoint` wrote.
     """
 
     backbone: BackboneConfig = BackboneConfig(name="tf_efficientnet_lite2")
@@ -54,11 +56,15 @@ class GlobalDescriptorConfig(Configuration):
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     compile: bool = False
     storage: Literal["float32", "float16"] = "float32"
+    trained: bool = False
+    trained_file: str | None = None
 
     @model_validator(mode="after")
     def _check(self) -> GlobalDescriptorConfig:
         if any(scale <= 0 for scale in self.scales):
             raise LandmarkRetrievalError(f"scales: {list(self.scales)} must all be above 0")
+        if self.trained and self.trained_file is None:
+            raise LandmarkRetrievalError("trained: give the file in trained_file")
         if self.region_whitening is not None and self.scale_power != 1:
             raise LandmarkRetrievalError(
                 "scale_power: whitened values are signed and can only be averaged; set it to 1"

@@ -22,6 +22,7 @@ from landmark_retrieval.descriptors.backbones import (
     Backbone,
     BackboneConfig,
     build_backbone,
+    load_by_name,
     weights_identity,
 )
 from landmark_retrieval.descriptors.config import GlobalDescriptorConfig
@@ -31,6 +32,7 @@ from landmark_retrieval.descriptors.heap import retained_heap
 from landmark_retrieval.descriptors.loading import ImageBatch, Unreadable, iterate_batches
 from landmark_retrieval.descriptors.model import DescriptorModel, whitening_layer
 from landmark_retrieval.descriptors.pooling import build_pooling, region_pooling
+from landmark_retrieval.descriptors.trained import TrainedDescriptor, load_trained
 from landmark_retrieval.descriptors.whitening import (
     Whitening,
     whitening_from_moments,
@@ -70,7 +72,7 @@ def plan_global_extraction(
         mode="json",
         include={"pooling", "max_side", "size_multiple", "scales", "scale_power", "precision"},
     )
-    identity = weights_identity(config.backbone)
+    identity = network_identity(config)
     content = digest(
         VERSION,
         options,
@@ -170,13 +172,13 @@ def plan_region_whitening(
     from landmark_retrieval.data_sets import SplitRows
 
     rows = np.zeros(0, np.int64)
-    if config.region_whitening is not None:
+    if config.region_whitening is not None and trained_layer(config) is None:
         rows = whitening_rows(SplitRows.from_table(table), config.region_whitening)
     paths = image_sources(table.iloc[rows])
     options = config.model_dump(
         mode="json", include={"pooling", "max_side", "size_multiple", "precision", "region_whitening"}
     )
-    identity = weights_identity(config.backbone)
+    identity = network_identity(config)
     fingerprint = digest(VERSION, options, identity, [file_state(path) for path in paths])
     task = ShardTask("region-whitening", fingerprint, partial(region_whitening_shard, paths, config))
     return ShardPlan(
@@ -211,10 +213,11 @@ def fit_region_whitening(paths: Sequence[Source], config: GlobalDescriptorConfig
         config: descriptor whose `region_whitening` says how.
 
     Returns:
-        The whitening, `Whitening.none()` when the descriptor has none.
+        The whitening, `Whitening.none()` when the descriptor has none; a trained layer as it was trained.
     """
-    if config.region_whitening is None:
-        return Whitening.none()
+    layer = trained_layer(config)
+    if layer is not None or config.region_whitening is None:
+        return layer or Whitening.none()
     total, within, images = region_moments(paths, config)
     if config.region_whitening.covariance == "total":
         return whitening_from_moments(total, config.region_whitening, effective_count=images)
@@ -260,23 +263,50 @@ def build_model(config: GlobalDescriptorConfig, region_whitening: Whitening | No
     The network is loaded once per process and configuration.
     """
     device = choose_device(config.device)
-    backbone = _cached_backbone(config.backbone, str(device), config.compile)
+    trained, pooling = trained_of(config), config.pooling
+    backbone = _cached_backbone(config.backbone, str(device), config.compile, trained)
+    if trained is not None and trained.power is not None:
+        pooling = pooling.model_copy(update={"power": trained.power})
     layer = whitening_layer(region_whitening or Whitening.none())
     if layer is not None and layer.in_features != backbone.channels:
         raise LandmarkRetrievalError(
             f"region whitening was learned on {layer.in_features}-d regions, {config.backbone.name} gives "
             f"{backbone.channels}; run the features pipeline again"
         )
-    return DescriptorModel(backbone, build_pooling(config.pooling, trainable=False), layer).to(device).eval()
+    return DescriptorModel(backbone, build_pooling(pooling, trainable=False), layer).to(device).eval()
 
 
 @lru_cache(maxsize=4)
-def _cached_backbone(config: BackboneConfig, device: str, compile_network: bool) -> Backbone:
-    backbone = build_backbone(config).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+def _cached_backbone(
+    config: BackboneConfig, device: str, compile_network: bool, trained: TrainedDescriptor | None
+) -> Backbone:
+    backbone = build_backbone(config)
+    if trained is not None:
+        load_by_name(backbone.network, trained.network, "trained_file")
+    backbone.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     backbone.requires_grad_(False)
     if compile_network:
         backbone.compile(dynamic=True)
     return backbone
+
+
+def network_identity(config: GlobalDescriptorConfig) -> dict[str, Any]:
+    """Return what the network depends on, for fingerprints: of files size and time of change."""
+    identity = weights_identity(config.backbone)
+    if config.trained:
+        identity["trained"] = [config.trained_file, *file_state(str(config.trained_file))]
+    return identity
+
+
+def trained_of(config: GlobalDescriptorConfig) -> TrainedDescriptor | None:
+    """Return the trained descriptor of a configuration, None where it takes the backbone's own weights."""
+    return load_trained(str(config.trained_file), config.backbone.name) if config.trained else None
+
+
+def trained_layer(config: GlobalDescriptorConfig) -> Whitening | None:
+    """Return the trained whitening layer of a configuration, None where it has none."""
+    trained = trained_of(config)
+    return None if trained is None or trained.whitening is None else trained.as_whitening()
 
 
 def to_input(pixels: NDArray[np.uint8], backbone: Backbone, device: torch.device) -> Tensor:

@@ -128,7 +128,7 @@ def fit_whitening(
 
 
 def learn_whitening(
-    x: NDArray[Any] | BlockArray, table: pd.DataFrame, config: WhiteningConfig | None
+    x: NDArray[Any] | BlockArray, table: pd.DataFrame, config: WhiteningConfig | None, trained: bool = False
 ) -> Whitening:
     """Learn the whitening of finished descriptors, choosing images and covariance as `config` says.
 
@@ -139,12 +139,17 @@ def learn_whitening(
         x: `[n, d]` descriptors of all images, in table order.
         table: image table, ordered query, index, train.
         config: parameters; None means no whitening.
+        trained: whether the network was trained on the train split. Its descriptors of those images are
+            tighter than of any others, and it has a trained whitening layer: `auto` then only centres.
 
     Raises:
         LandmarkRetrievalError: `covariance: within` but no landmark has two train images.
     """
     if config is None:
         return Whitening.none()
+    if trained and config.covariance == "auto":
+        logger.info("whitening: the network has a trained layer; descriptors are only centred")
+        config = config.model_copy(update={"covariance": "total", "shrinkage": 1.0})
     from landmark_retrieval.data_sets import SplitRows
 
     splits = SplitRows.from_table(table)

@@ -7,13 +7,16 @@ from landmark_retrieval.io.image_folder import ImageFolderDataset
 from landmark_retrieval.io.mlflow_run import MlflowVariantRunDataset
 from landmark_retrieval.io.optional_json import OptionalJSONDataset
 from landmark_retrieval.io.sharded import ShardedDataset
+from landmark_retrieval.io.trained import AttentionDataset, TrainedDescriptorDataset
 
 __all__ = [
     "ArrayBundleDataset",
     "ArtifactError",
+    "AttentionDataset",
     "HtmlDataset",
     "ImageFolderDataset",
     "MlflowVariantRunDataset",
     "OptionalJSONDataset",
     "ShardedDataset",
+    "TrainedDescriptorDataset",
 ]

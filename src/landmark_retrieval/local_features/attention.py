@@ -43,12 +43,12 @@ def save_attention(head: AttentionHead, file: str | Path) -> None:
     torch.save({name: value.detach().cpu() for name, value in head.state_dict().items()}, file)
 
 
-def load_attention(file: str | Path, channels: int) -> AttentionHead:
+def load_attention(file: str | Path, channels: int | None = None) -> AttentionHead:
     """Read a head without ever unpickling code.
 
     Args:
         file: state dict as `save_attention` writes it; the hidden width is taken from it.
-        channels: of the feature map that the head is for.
+        channels: of the feature map that the head is for; None takes what the file says.
 
     Raises:
         LandmarkRetrievalError: the file is missing, damaged, or of a head for other features.
@@ -67,12 +67,12 @@ def load_attention(file: str | Path, channels: int) -> AttentionHead:
             f"{OPTION}: '{file}' does not hold an attention head (hidden.weight, hidden.bias, score.weight, "
             "score.bias)"
         )
-    if weight.shape[1] != channels:
+    if channels is not None and weight.shape[1] != channels:
         raise LandmarkRetrievalError(
             f"{OPTION}: '{file}' is a head for {weight.shape[1]} channels but the backbone's stage gives "
             f"{channels}; take the backbone and stage it was trained on"
         )
-    head = AttentionHead(channels, weight.shape[0])
+    head = AttentionHead(weight.shape[1], weight.shape[0])
     try:
         head.load_state_dict(state)
     except RuntimeError as error:

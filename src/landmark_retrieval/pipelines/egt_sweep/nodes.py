@@ -55,7 +55,7 @@ def describe_held_out(
     rows = held_out[SOURCE_ROW].to_numpy()
     order = np.argsort(rows)
     matrix = take_rows(gather_shards(raw, len(images)), rows[order])[np.argsort(order)]
-    whitening = learn_whitening(matrix, held_out, config.whitening)
+    whitening = learn_whitening(matrix, held_out, config.whitening, config.trained)
     ids = held_out["image_id"].to_numpy(dtype=str)
     return Descriptors(ids, whiten_rows(matrix, whitening, config.storage))
 

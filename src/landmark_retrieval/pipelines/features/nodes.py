@@ -57,7 +57,7 @@ def fit_descriptor_whitening(
     raw: ShardStore, images: pd.DataFrame, config: GlobalDescriptorConfig
 ) -> Whitening:
     """Learn the whitening of finished descriptors."""
-    return learn_whitening(gather_shards(raw, len(images)), images, config.whitening)
+    return learn_whitening(gather_shards(raw, len(images)), images, config.whitening, config.trained)
 
 
 def whiten_descriptors(
