@@ -360,7 +360,7 @@ def _execute_on_dask(jobs: Iterator[Any], executor: ExecutorConfig, count: int) 
     if executor.scheduler is None:
         # One thread a worker: the robust estimators hold the interpreter's lock.
         workers = min(executor.workers or cpu_count(), count)
-        client = Client(n_workers=workers, threads_per_worker=1)
+        client = Client(n_workers=workers, threads_per_worker=1)  # type: ignore[no-untyped-call]
     else:
         client = _connect(executor.scheduler)
     with client:
@@ -373,7 +373,7 @@ def _connect(scheduler: str) -> Any:
     from distributed import Client
 
     try:
-        return Client(scheduler, timeout=30)
+        return Client(scheduler, timeout=30)  # type: ignore[no-untyped-call]
     except (OSError, TimeoutError, ValueError) as error:
         raise LandmarkRetrievalError(
             f"executor.scheduler: no Dask scheduler answers at '{scheduler}' ({error}); "

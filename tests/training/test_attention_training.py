@@ -16,7 +16,7 @@ from landmark_retrieval.io import AttentionDataset
 from landmark_retrieval.local_features import LocalFeaturesConfig
 from landmark_retrieval.local_features.config import DelfConfig, SiftConfig
 from landmark_retrieval.training import AttentionPlan, AttentionTrainingConfig, plan_attention_training
-from landmark_retrieval.training.loop import CHECKPOINT
+from landmark_retrieval.training.checkpoints import CHECKPOINT
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from landmark_retrieval.descriptors.pooling import PoolingConfig
 from landmark_retrieval.descriptors.trained import load_trained, save_trained
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.training import TrainingConfig, TrainingPlan, plan_training
-from landmark_retrieval.training.loop import CHECKPOINT, _Training, held_out_images, held_out_precision
+from landmark_retrieval.training.checkpoints import CHECKPOINT
+from landmark_retrieval.training.loop import _Training, held_out_images, held_out_precision
 
 LANDMARKS, VIEWS = 4, 6
 

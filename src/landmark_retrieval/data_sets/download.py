@@ -104,7 +104,7 @@ def _published_md5(source: Source) -> str | None:
         raise LandmarkRetrievalError(f"{source.md5_url}: cannot be read ({_reason(error)})") from None
     if not words or len(words[0]) != 32:
         raise LandmarkRetrievalError(f"{source.md5_url}: holds no MD5 sum; try again later or use a --mirror")
-    return words[0].lower()
+    return str(words[0]).lower()
 
 
 def _transfer(source: Source, partial: Path, progress: Progress | None, pause: float) -> None:

@@ -58,7 +58,7 @@ class SplitRows:
         return cls(*(slice(int(stop) - count, int(stop)) for stop, count in zip(stops, counts, strict=True)))
 
     def __len__(self) -> int:
-        return self.train.stop
+        return int(self.train.stop)
 
 
 def split_counts(table: pd.DataFrame) -> dict[str, int]:

@@ -209,7 +209,8 @@ def photograph(
     )
     light, shade = random.uniform(0.8, 1.2), random.uniform(-15, 15)
     noisy = view * light + shade + random.normal(0, 4, view.shape)
-    return np.clip(noisy, 0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.clip(noisy, 0, 255).astype(np.uint8)
+    return pixels
 
 
 def _counts() -> dict[str, int]:

@@ -249,7 +249,7 @@ def _plain(value: Any) -> Any:
 
 
 def _bytes(facts: dict[str, Any]) -> int:
-    return int(np.prod(facts["shape"], dtype=np.int64)) * np.dtype(facts["dtype"]).itemsize
+    return int(np.prod(facts["shape"], dtype=np.int64) * np.dtype(facts["dtype"]).itemsize)
 
 
 def _write_array(file: Path, value: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:

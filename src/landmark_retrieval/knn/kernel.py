@@ -67,7 +67,7 @@ def _offer(query, block, rows, columns, count, best_scores, best_rows):  # type:
     """Score candidates exactly and keep those that are better than the worst kept one."""
     for c in range(count):
         j = columns[c]
-        score = inner_product(query, block[j])
+        score = inner_product(query, block[j])  # type: ignore[no-untyped-call]
         row = rows[j]
         if score > best_scores[0] or (score == best_scores[0] and row < best_rows[0]):
             _sift(best_scores, best_rows, len(best_scores), score, row)

@@ -48,4 +48,5 @@ class Sift(LocalFeatureExtractor):
 def root_sift(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return L1-normalised, square-rooted SIFT descriptors `[m, 128]`; their inner product is Hellinger's."""
     sums = np.maximum(np.abs(descriptors).sum(axis=1, keepdims=True), np.float32(1e-12))
-    return np.sqrt(descriptors / sums)
+    roots: NDArray[np.float32] = np.sqrt(descriptors / sums)
+    return roots

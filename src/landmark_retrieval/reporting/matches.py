@@ -85,7 +85,7 @@ def choose_pairs(
         for order, wanted in ((by_inliers, True), (by_floor, True), (by_inliers, False))
     ]
     chosen = pd.concat([*(kind.head(count // 3) for kind in kinds), kinds[0]])
-    return chosen[~chosen.index.duplicated()].head(count)
+    return pd.DataFrame(chosen[~chosen.index.duplicated()].head(count))
 
 
 def verified_matches(

@@ -27,8 +27,9 @@ from landmark_retrieval.images import Source, UnreadableImageError, file_state, 
 from landmark_retrieval.local_features.attention import HIDDEN, AttentionHead
 from landmark_retrieval.local_features.config import DelfConfig, LocalFeaturesConfig
 from landmark_retrieval.local_features.tensors import choose_device, to_tensor
+from landmark_retrieval.training.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
 from landmark_retrieval.training.labels import labelled_train_images
-from landmark_retrieval.training.loop import CHECKPOINT, Log, read_checkpoint, write_checkpoint
+from landmark_retrieval.training.loop import Log
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ class AttentionPlan:
                     features = backbone((to_tensor(view, device) - mean) / std)
                 logits = classifier(attended(features.clone(), head))
                 loss = functional.cross_entropy(logits, torch.tensor([self.labels[row]], device=device))
-                (loss / config.images_per_step).backward()
+                (loss / config.images_per_step).backward()  # type: ignore[no-untyped-call]
                 losses.append(float(loss.detach()))
                 right += int(logits.argmax() == self.labels[row])
                 if (place + 1) % config.images_per_step == 0 or place + 1 == len(order):

@@ -46,7 +46,7 @@ class TrainingConfig(Configuration):
     """
 
     loss: Literal["contrastive", "triplet", "arcface"] = "arcface"
-    epochs: int = Field(default=20, ge=1)
+    epochs: int = Field(default=60, ge=1)
     landmarks_per_batch: int = Field(default=4, ge=2)
     images_per_landmark: int = Field(default=4, ge=2)
     accumulate: int = Field(default=1, ge=1)
@@ -63,7 +63,7 @@ class TrainingConfig(Configuration):
     smallest_crop: float = Field(default=0.4, gt=0, le=1)
     flip: bool = True
     held_out: float = Field(default=0.25, ge=0, lt=0.8)
-    patience: int = Field(default=6, ge=1)
+    patience: int = Field(default=12, ge=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_steps: int = Field(default=200, ge=1)
     loader_threads: int = Field(default=2, ge=1)

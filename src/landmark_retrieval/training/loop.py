@@ -28,14 +28,13 @@ from landmark_retrieval.descriptors.trained import TrainedDescriptor
 from landmark_retrieval.evaluation.gld import average_precision
 from landmark_retrieval.images import Source, file_state
 from landmark_retrieval.training.batches import draw_batches, landmarks_alike
+from landmark_retrieval.training.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
 from landmark_retrieval.training.config import TrainingConfig
 from landmark_retrieval.training.labels import labelled_train_images
 from landmark_retrieval.training.losses import BatchLoss
 from landmark_retrieval.training.views import batch_shape, load_pixels, random_view
 
 logger = logging.getLogger(__name__)
-
-CHECKPOINT = "checkpoint.pt"
 
 VERSION = 1
 """Raised when the same parameters would give other weights; older checkpoints are not continued."""
@@ -354,29 +353,6 @@ class _Training:
         self.state = _State(**stored["state"])
         self.best_weights = stored["best_weights"]
         logger.info("training goes on in epoch %d at batch %d", self.state.epoch + 1, self.state.step + 1)
-
-
-def write_checkpoint(file: Path, fingerprint: str, content: Mapping[str, Any]) -> None:
-    """Write tensors and numbers with what they depend on, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.tmp")
-    torch.save({"fingerprint": fingerprint, **content}, unfinished)
-    unfinished.replace(file)
-
-
-def read_checkpoint(file: Path, fingerprint: str) -> dict[str, Any] | None:
-    """Return what `write_checkpoint` wrote; None, with a line in the log, where it is of no use."""
-    if not file.exists():
-        return None
-    try:
-        stored: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged archives raise many types
-        logger.warning("%s is damaged (%s): training starts anew", file, type(error).__name__)
-        return None
-    if stored.get("fingerprint") != fingerprint:
-        logger.info("%s is of other images or parameters: training starts anew", file)
-        return None
-    return stored
 
 
 def parameter_groups(model: DescriptorModel, loss: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:

@@ -117,7 +117,8 @@ def plausible(homography: NDArray[np.float64], points: Points, max_scale: float)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         area = np.linalg.det(homography) / w**3
     # H and -H give the same factor; points beyond the horizon get the opposite sign of those in view.
-    return (area > max_scale**-2) & (area < max_scale**2)
+    moderate: Mask = (area > max_scale**-2) & (area < max_scale**2)
+    return moderate
 
 
 @lru_cache

@@ -1,0 +1,37 @@
+"""Checkpoints of trainings: tensors and numbers, and what they depend on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint.pt"
+
+
+def write_checkpoint(file: Path, fingerprint: str, content: Mapping[str, Any]) -> None:
+    """Write tensors and numbers with what they depend on, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f".{file.name}.tmp")
+    torch.save({"fingerprint": fingerprint, **content}, unfinished)
+    unfinished.replace(file)
+
+
+def read_checkpoint(file: Path, fingerprint: str) -> dict[str, Any] | None:
+    """Return what `write_checkpoint` wrote; None, with a line in the log, where it is of no use."""
+    if not file.exists():
+        return None
+    try:
+        stored: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged archives raise many types
+        logger.warning("%s is damaged (%s): training starts anew", file, type(error).__name__)
+        return None
+    if stored.get("fingerprint") != fingerprint:
+        logger.info("%s is of other images or parameters: training starts anew", file)
+        return None
+    return stored
