@@ -119,7 +119,7 @@ def plan_memory(queries: int, database: int, dimensions: int, config: KnnConfig,
     block = int((available - fixed()) // per_row)
     smallest = min(database, SMALLEST_TILE)
     if block < smallest:
-        needed = (headroom + result + reading + fixed() + smallest * per_row) / GIB
+        needed = (result + reading + fixed() + smallest * per_row) / (1 - HEADROOM[0]) / GIB
         raise LandmarkRetrievalError(
             f"knn: memory_gib = {config.memory_gib:g} is not enough to search {queries} queries with "
             f"k = {config.k} and {dimensions} dimensions; give it at least {needed * 1.01 + 0.001:.3f}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numba import njit
@@ -44,11 +44,14 @@ class MatchingConfig(Configuration):
             twice as many features are not checked.
         precheck_matches: correspondences among these below which a pair is given up. The ratio test is
             stricter there (`PRECHECK_STRICTNESS`).
+        device: `auto` matches on a GPU where there is one, an image with all its candidates at once; `cpu`
+            never does. Both find the same but for rounding.
     """
 
     ratio: float | None = None
     precheck_features: int = 256
     precheck_matches: int = 4
+    device: Literal["auto", "cpu"] = "auto"
 
     def resolve(self, extractor: str | None) -> MatchingConfig:
         """Return the configuration with every open value filled in for an extractor."""
@@ -87,13 +90,18 @@ def is_hopeless(a: LocalFeatures, b: LocalFeatures, config: MatchingConfig) -> b
     Returns:
         False when the pre-check is off or would save next to nothing.
     """
-    count = config.precheck_features
-    if count == 0 or min(len(a.descriptors), len(b.descriptors)) < 2 * count:
+    if not precheck_applies(a, b, config):
         return False
-    ratio = config.resolve(None).ratio
+    count, ratio = config.precheck_features, config.resolve(None).ratio
     assert ratio is not None
     similarities = strongest(a, count) @ strongest(b, count).T
     return len(mutual_matches(similarities, ratio * PRECHECK_STRICTNESS)) < config.precheck_matches
+
+
+def precheck_applies(a: LocalFeatures, b: LocalFeatures, config: MatchingConfig) -> bool:
+    """Return whether the pre-check is on and both images have enough features for it to save anything."""
+    count = config.precheck_features
+    return count > 0 and min(len(a.descriptors), len(b.descriptors)) >= 2 * count
 
 
 def strongest(features: LocalFeatures, count: int) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from landmark_retrieval.configuration import Configuration, digest
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.sharding import Arrays, ExecutorConfig, ShardPlan, ShardStore, ShardTask
+from landmark_retrieval.verification.device_matching import NOTHING, match_many, matching_device
 from landmark_retrieval.verification.floors import default_floor
 from landmark_retrieval.verification.matching import MatchingConfig, is_hopeless, match
 from landmark_retrieval.verification.ransac import (
@@ -25,6 +26,8 @@ from landmark_retrieval.verification.ransac import (
 )
 
 if TYPE_CHECKING:
+    import torch
+
     from landmark_retrieval.local_features.base import LocalFeatures
     from landmark_retrieval.local_features.store import LocalFeatureStore
 
@@ -161,15 +164,26 @@ class VerifyPairs:
         matches = np.zeros(len(self.pairs), np.int32)
         inliers = np.zeros(len(self.pairs), np.int32)
         homographies = np.zeros((len(self.pairs), 3, 3), np.float32)
+        device = matching_device(self.config.matching.device)
         with threadpool_limits(1):
-            current, a = -1, None
-            for i, (row_a, row_b) in enumerate(self.pairs.tolist()):
-                if a is None or row_a != current:
-                    current, a = row_a, self.features.get(row_a)
-                seed = pair_seed(self.config.seed, row_a, row_b)
-                result = verify_pair(a, self.features.get(row_b), self.config, seed)
-                matches[i], inliers[i], homographies[i] = result.matches, result.inliers, result.homography
+            for row_a, start, stop in _runs(self.pairs[:, 0]):
+                a = self.features.get(row_a)
+                others = [self.features.get(row_b) for row_b in self.pairs[start:stop, 1].tolist()]
+                matched = [None] * len(others) if device is None else self._match(a, others, device)
+                for i, b, pairs in zip(range(start, stop), others, matched, strict=True):
+                    seed = pair_seed(self.config.seed, row_a, int(self.pairs[i, 1]))
+                    result = verify_pair(a, b, self.config, seed, pairs)
+                    matches[i], inliers[i], homographies[i] = (
+                        result.matches,
+                        result.inliers,
+                        result.homography,
+                    )
         return {"pairs": self.pairs, "matches": matches, "inliers": inliers, "homographies": homographies}
+
+    def _match(
+        self, a: LocalFeatures, others: list[LocalFeatures], device: torch.device
+    ) -> list[NDArray[np.int32]]:
+        return match_many(a, others, self.config.matching, device)
 
 
 @dataclass(frozen=True)
@@ -188,7 +202,13 @@ class VerifiedPair:
     homography: NDArray[np.float64]
 
 
-def verify_pair(a: LocalFeatures, b: LocalFeatures, config: VerificationConfig, seed: int) -> VerifiedPair:
+def verify_pair(
+    a: LocalFeatures,
+    b: LocalFeatures,
+    config: VerificationConfig,
+    seed: int,
+    matched: NDArray[np.int32] | None = None,
+) -> VerifiedPair:
     """Match two images and estimate the homography between them.
 
     Args:
@@ -196,13 +216,18 @@ def verify_pair(a: LocalFeatures, b: LocalFeatures, config: VerificationConfig, 
         b: features of the second image.
         config: parameters without open values.
         seed: non-negative.
+        matched: int32 `[m, 2]` matched features of both where they are known; None matches here.
     """
-    matched, homography, inliers = correspondences(a, b, config, seed)
+    matched, homography, inliers = correspondences(a, b, config, seed, matched)
     return VerifiedPair(len(matched), int(inliers.sum()), homography)
 
 
 def correspondences(
-    a: LocalFeatures, b: LocalFeatures, config: VerificationConfig, seed: int
+    a: LocalFeatures,
+    b: LocalFeatures,
+    config: VerificationConfig,
+    seed: int,
+    matched: NDArray[np.int32] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.bool_]]:
     """Return what `verify_pair` counts; arguments as there.
 
@@ -210,9 +235,11 @@ def correspondences(
         int32 `[m, 2]` matched features of both images, the homography `[3, 3]` between their pixels (all
         zeros without a model), and which of the matches are its inliers, bool `[m]`.
     """
-    if is_hopeless(a, b, config.matching):
-        return np.zeros((0, 2), np.int32), NO_MODEL, np.zeros(0, np.bool_)
-    matched = match(a, b, config.matching)
+    if matched is None:
+        hopeless = is_hopeless(a, b, config.matching)
+        matched = NOTHING if hopeless else match(a, b, config.matching)
+    if len(matched) == 0:
+        return matched, NO_MODEL, np.zeros(0, np.bool_)
     scale_a = config.ransac.reference_side / long_side(a)
     scale_b = config.ransac.reference_side / long_side(b)
     homography, inliers = estimate_homography(
