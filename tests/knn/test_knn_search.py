@@ -52,7 +52,7 @@ def test_little_memory_gives_the_same_bytes_in_many_blocks(caplog):
     expected = nearest(database, database, 10, own_rows)
     for threads in (1, 3):
         with caplog.at_level(logging.INFO, "landmark_retrieval.knn.search"):
-            found = search(database, database, changed(memory_gib=0.0234, threads=threads), own_rows)
+            found = search(database, database, changed(memory_gib=0.02325, threads=threads), own_rows)
         rows = int(caplog.records[-1].getMessage().split(" x ")[-1].split()[0])
         assert 0 < rows < 1000, "this memory is meant to need several blocks"
         assert_same(found, expected)
