@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,8 +127,14 @@ class Project:
             return {file.path for file in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
 
     def shards(self) -> dict[Path, int]:
-        """Return every stored shard with its time of change."""
-        return {file: file.stat().st_mtime_ns for file in self.root.glob("data/**/*.npz")}
+        """Return every stored shard with its time of change; a run may be writing and renaming meanwhile."""
+        found = {}
+        for folder, _, names in os.walk(self.root / "data"):  # goes on where a folder has just vanished
+            for name in names:
+                if name.endswith(".npz"):
+                    with suppress(FileNotFoundError):
+                        found[Path(folder, name)] = Path(folder, name).stat().st_mtime_ns
+        return found
 
     def configure(self, **groups: Any) -> None:
         """Replace parameter groups of the environment `test`."""
