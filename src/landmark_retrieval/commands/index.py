@@ -34,6 +34,7 @@ def open_index(env: str | None, params: dict[str, Any]) -> tuple[PhotoSearch, st
     from kedro.framework.startup import bootstrap_project
     from kedro.io import DatasetError
 
+    from landmark_retrieval.data_sets import DataSetConfig
     from landmark_retrieval.errors import LandmarkRetrievalError
     from landmark_retrieval.pipelines.features.pipeline import DESCRIPTORS
     from landmark_retrieval.search import PhotoSearch, read_index
@@ -53,6 +54,5 @@ def open_index(env: str | None, params: dict[str, Any]) -> tuple[PhotoSearch, st
         except DatasetError as error:
             raise LandmarkRetrievalError(str(error.__cause__ or error)) from error
 
-    data_set = load("params:data_set")
-    name = data_set["name"] if isinstance(data_set, dict) else data_set.name
-    return PhotoSearch(read_index(load, DESCRIPTORS)), str(name)
+    name = DataSetConfig.model_validate(load("params:data_set")).name
+    return PhotoSearch(read_index(load, DESCRIPTORS)), name

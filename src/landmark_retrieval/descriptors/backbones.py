@@ -201,6 +201,18 @@ def load_by_name(network: Any, state: Mapping[str, Tensor], source: str) -> None
     prefixes = tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
     state = {key: value for key, value in state.items() if not (prefixes and key.startswith(prefixes))}
     needed = {key: value for key, value in own.items() if not (prefixes and key.startswith(prefixes))}
+    if problems := state_problems(state, needed):
+        raise LandmarkRetrievalError(f"{source}: does not fit the network: {problems}; check backbone.name")
+    network.load_state_dict(state, strict=False)
+
+
+def state_problems(state: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> str:
+    """Return how many tensors are missing, odd or misshapen, and the first of them; empty where all fit.
+
+    Args:
+        state: what there is.
+        needed: what the network has; its counts of batches may be missing.
+    """
     optional = {key for key in needed if key.endswith("num_batches_tracked")}
     problems = {
         "missing": sorted(needed.keys() - state.keys() - optional),
@@ -209,12 +221,7 @@ def load_by_name(network: Any, state: Mapping[str, Tensor], source: str) -> None
             key for key in needed.keys() & state.keys() if needed[key].shape != state[key].shape
         ),
     }
-    if any(problems.values()):
-        parts = [f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in problems.items() if keys]
-        raise LandmarkRetrievalError(
-            f"{source}: does not fit the network: " + "; ".join(parts) + "; check backbone.name"
-        )
-    network.load_state_dict(state, strict=False)
+    return "; ".join(f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in problems.items() if keys)
 
 
 def _create(name: str, pretrained: bool = False) -> Any:

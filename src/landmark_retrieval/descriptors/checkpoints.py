@@ -16,6 +16,7 @@ import timm
 import torch
 from torch import Tensor
 
+from landmark_retrieval.descriptors.backbones import state_problems
 from landmark_retrieval.descriptors.trained import TrainedDescriptor
 from landmark_retrieval.errors import LandmarkRetrievalError
 
@@ -56,12 +57,15 @@ def read_checkpoint(file: str | Path, backbone: str | None = None) -> TrainedDes
             f"{file}: does not say which network it is of; give timm's name of it (--backbone resnet101)"
         )
     if any(key.startswith("features.") for key in state):
-        network, power, layer, source = _cnnimageretrieval(state)
+        source, pooling, whitening = "cnnimageretrieval-pytorch", "pool.p", "whiten"
+        state = {_timm_name(key): value for key, value in state.items()}
     else:
-        network, power, layer, source = _dir(state)
+        source, pooling, whitening = "deep-image-retrieval", "adpool.p", "fc"
+    power, layer = _power(state, pooling), _layer(state, whitening)
     own = timm.create_model(name, num_classes=0).state_dict()
-    _check(network, own, str(file), name)
-    return TrainedDescriptor(network, power, layer, {"backbone": name, "source": source})
+    if problems := state_problems(state, own):
+        raise LandmarkRetrievalError(f"{file}: keys do not fit {name}: {problems}; check --backbone")
+    return TrainedDescriptor(state, power, layer, {"backbone": name, "source": source})
 
 
 def architecture(content: Mapping[str, Any]) -> str | None:
@@ -73,52 +77,22 @@ def architecture(content: Mapping[str, Any]) -> str | None:
     return found.group() if found else None
 
 
-def _cnnimageretrieval(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], float | None, Any, str]:
-    network, rest = {}, {}
-    for name, value in state.items():
-        part = name.split(".", 2)
-        if part[0] == "features" and part[1] in CNNIMAGERETRIEVAL:
-            network[".".join([CNNIMAGERETRIEVAL[part[1]], *part[2:]])] = value
-        else:
-            rest[name] = value
-    return network, _power(rest, "pool.p"), _layer(rest, "whiten"), "cnnimageretrieval-pytorch" + _odd(rest)
+def _timm_name(key: str) -> str:
+    """Return timm's name of a ResNet's tensor in cnnimageretrieval's numbering; other keys as they are."""
+    first, _, rest = key.removeprefix("features.").partition(".")
+    numbered = key.startswith("features.") and first in CNNIMAGERETRIEVAL
+    return f"{CNNIMAGERETRIEVAL[first]}.{rest}" if numbered else key
 
 
-def _dir(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], float | None, Any, str]:
-    rest = {name: value for name, value in state.items() if name.startswith(("adpool.", "fc."))}
-    network = {name: value for name, value in state.items() if name not in rest}
-    return network, _power(rest, "adpool.p"), _layer(rest, "fc"), "deep-image-retrieval" + _odd(rest)
+def _power(state: dict[str, Tensor], name: str) -> float | None:
+    return float(state.pop(name).reshape(-1)[0]) if name in state else None
 
 
-def _power(rest: dict[str, Tensor], name: str) -> float | None:
-    return float(rest.pop(name).reshape(-1)[0]) if name in rest else None
-
-
-def _layer(rest: dict[str, Tensor], name: str) -> tuple[Tensor, Tensor] | None:
-    weight, bias = rest.pop(f"{name}.weight", None), rest.pop(f"{name}.bias", None)
+def _layer(state: dict[str, Tensor], name: str) -> tuple[Tensor, Tensor] | None:
+    weight, bias = state.pop(f"{name}.weight", None), state.pop(f"{name}.bias", None)
     if weight is None:
         return None
     return weight, torch.zeros(len(weight)) if bias is None else bias
-
-
-def _odd(rest: Mapping[str, Tensor]) -> str:
-    if rest:
-        raise LandmarkRetrievalError(f"checkpoint: odd keys {', '.join(sorted(rest)[:3])}")
-    return ""
-
-
-def _check(network: Mapping[str, Tensor], own: Mapping[str, Tensor], file: str, name: str) -> None:
-    needed = {key for key in own if not key.endswith("num_batches_tracked")}
-    missing, odd = sorted(needed - network.keys()), sorted(network.keys() - own.keys())
-    shapes = sorted(key for key in needed & network.keys() if own[key].shape != network[key].shape)
-    problems = {"missing": missing, "odd": odd, "of another shape": shapes}
-    if any(problems.values()):
-        said = "; ".join(
-            f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-            for kind, keys in problems.items()
-            if keys
-        )
-        raise LandmarkRetrievalError(f"{file}: keys do not fit {name}: {said}; check --backbone")
 
 
 def _load(file: str | Path) -> Mapping[str, Any]:

@@ -177,11 +177,6 @@ def label_hubs(
     hub_labels, hub_of_labelled = np.unique(bridge.index_label[labelled], return_inverse=True)
     index_hub = np.full(len(bridge.index_label), -1, np.int32)
     index_hub[labelled] = hub_of_labelled
-    query_hub = np.full(len(bridge.query_label), -1, np.int32)
-    if len(hub_labels):
-        place = np.minimum(np.searchsorted(hub_labels, bridge.query_label), len(hub_labels) - 1)
-        known = hub_labels[place] == bridge.query_label
-        query_hub[known] = place[known]
     by_similarity = order in ("train_similarity", "query_neighbors")
     keys = -bridge.index_similarity[labelled] if by_similarity else labelled
     members = labelled[np.lexsort((labelled, keys, hub_of_labelled))].astype(np.int32)
@@ -190,7 +185,7 @@ def label_hubs(
     if order == "query_similarity":
         queries, index = _matching_descriptors(bridge, query_descriptors, index_descriptors)
     return Hubs(
-        query_hub=query_hub,
+        query_hub=hubs_of(bridge.query_label, hub_labels),
         index_hub=index_hub,
         indptr=np.append(0, np.cumsum(np.bincount(hub_of_labelled, minlength=len(hub_labels)))),
         members=members,
@@ -198,6 +193,21 @@ def label_hubs(
         query_descriptors=queries,
         index_descriptors=index,
     )
+
+
+def hubs_of(labels: NDArray[np.int64], hub_labels: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Return the hub of each label, int32, -1 where there is none.
+
+    Args:
+        labels: int64 `[q]`, -1 for none.
+        hub_labels: int64 `[hubs]`, the label of each hub, ascending.
+    """
+    hubs = np.full(len(labels), -1, np.int32)
+    if len(hub_labels):
+        place = np.minimum(np.searchsorted(hub_labels, labels), len(hub_labels) - 1)
+        known = hub_labels[place] == labels
+        hubs[known] = place[known]
+    return hubs
 
 
 def _matching_descriptors(

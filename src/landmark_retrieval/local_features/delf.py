@@ -17,6 +17,12 @@ STRIDE = 32
 """Sides of the images that go through the network are multiples of this, so that its cells tile them."""
 
 
+def tiled_size(size: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
+    """Return width and height of a scaled image rounded to multiples of `STRIDE`, at least one."""
+    width, height = (max(STRIDE, round(side * scale / STRIDE) * STRIDE) for side in size)
+    return width, height
+
+
 class Delf(LocalFeatureExtractor):
     """Features of an image pyramid, scored by an attention head or, without one, by their norm.
 
@@ -48,8 +54,7 @@ class Delf(LocalFeatureExtractor):
         )
 
     def _detect_at(self, image: Image.Image, scale: float) -> LocalFeatures:
-        width, height = (max(STRIDE, round(side * scale / STRIDE) * STRIDE) for side in image.size)
-        resized = image.resize((width, height), Image.Resampling.BICUBIC)
+        resized = image.resize(tiled_size(image.size, scale), Image.Resampling.BICUBIC)
         with torch.inference_mode():
             features = self.backbone((to_tensor(resized, self.device) - self.mean) / self.std)
             scores = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -117,14 +117,11 @@ class SearchIndex:
         """The index images of each label, without a query; `NO_HUBS` where no label was voted."""
         if not (self.bridge.index_label != NO_LABEL).any():
             return NO_HUBS
-        bridge = LabelBridge(
+        bridge = replace(
+            self.bridge,
             query_label=np.zeros(0, np.int64),
             query_train_row=np.zeros(0, np.int32),
             query_similarity=np.zeros(0, np.float32),
-            index_label=self.bridge.index_label,
-            index_train_row=self.bridge.index_train_row,
-            index_similarity=self.bridge.index_similarity,
-            train_label=self.bridge.train_label,
         )
         index = self.expanded[self.rows.index]
         return label_hubs(bridge, self.label_bridge.order, index[:0], index)

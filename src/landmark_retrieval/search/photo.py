@@ -19,6 +19,7 @@ from landmark_retrieval.evaluation.ablation import VARIANTS
 from landmark_retrieval.graph import LabelBridge, Step, Traversal, explain_edge, trusted_path, vote_labels
 from landmark_retrieval.graph.egt import NO_HUBS, Hubs, explore_exploit_lists
 from landmark_retrieval.graph.graph import as_lists
+from landmark_retrieval.graph.label_bridge import hubs_of
 from landmark_retrieval.images import Source, UnreadableImageError, load_image
 from landmark_retrieval.knn.blocks import content_digest
 from landmark_retrieval.knn.neighbors import Neighbors
@@ -126,7 +127,7 @@ class PhotoSearch:
             traversal = explore_exploit_lists(lists, self.index.index_graph, self.index.egt, hubs)
             ranking = traversal.ranking
         rows = ranking[0, : min(results, self.index.ranking.length)]
-        explain = _Explanations(self, nearest, neighbors, pairs, traversal, bridge)
+        explain = _Explanations(self, neighbors, pairs, traversal, bridge)
         found = [explain.result(position, int(row)) for position, row in enumerate(rows) if row >= 0]
         label = NO_LANDMARK if bridge is None else int(bridge.query_label[0])
         return Found(found, time.perf_counter() - start, self.name_of(label))
@@ -170,7 +171,9 @@ class PhotoSearch:
         excluded = check_inputs(descriptor, rows, None)
         digest = None
         if config.approximate is not None:
-            digest = self._digests.setdefault(id(rows), content_digest(rows))
+            # A run's matrix is large: read for its digest once, not with every photo.
+            digest = self._digests.get(id(rows)) or content_digest(rows)
+            self._digests[id(rows)] = digest
         # Any first row but 0: only the first block of a run's search is worth a line in the log.
         return search_checked(descriptor, rows, config, excluded, "photo", 1, digest)
 
@@ -199,8 +202,8 @@ class PhotoSearch:
         if not config.query_side:
             return descriptor
         inliers = self._inliers(nearest, pairs)
-        plain = np.asarray(self.index.plain)
-        return expand(descriptor, plain, nearest.neighbors, nearest.weights, inliers, config, self._floor)
+        plain, floor = self.index.plain, self._floor
+        return expand(descriptor, plain, nearest.neighbors, nearest.weights, inliers, config, floor)
 
     def _vote(self, descriptor: NDArray[np.float32]) -> tuple[LabelBridge, Hubs]:
         """Return the labels of the index with that of the photo, and the hubs with the photo's."""
@@ -216,8 +219,7 @@ class PhotoSearch:
         hubs = index.hubs
         if hubs is NO_HUBS:
             return bridge, hubs
-        place = np.minimum(np.searchsorted(index.hub_labels, label), len(index.hub_labels) - 1)
-        query_hub = np.where(index.hub_labels[place] == label, place, -1).astype(np.int32)
+        query_hub = hubs_of(label, index.hub_labels)
         queries = descriptor if hubs.query_descriptors.shape[1] else hubs.query_descriptors
         return bridge, dataclasses.replace(hubs, query_hub=query_hub, query_descriptors=queries)
 
@@ -227,7 +229,6 @@ class _Explanations:
     """Looks up why each result was found."""
 
     search: PhotoSearch
-    nearest: Neighbors
     neighbors: Neighbors
     pairs: pd.DataFrame
     traversal: Traversal | None

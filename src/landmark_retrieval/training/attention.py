@@ -26,6 +26,7 @@ from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import Source, UnreadableImageError, file_state, load_image, resize_long_side
 from landmark_retrieval.local_features.attention import HIDDEN, AttentionHead
 from landmark_retrieval.local_features.config import DelfConfig, LocalFeaturesConfig
+from landmark_retrieval.local_features.delf import STRIDE, tiled_size
 from landmark_retrieval.local_features.tensors import choose_device, to_tensor
 from landmark_retrieval.training.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
 from landmark_retrieval.training.labels import labelled_train_images
@@ -34,7 +35,6 @@ from landmark_retrieval.training.loop import Log
 logger = logging.getLogger(__name__)
 
 VERSION = 1
-STRIDE = 32
 
 
 class AttentionTrainingConfig(Configuration):
@@ -151,8 +151,7 @@ class AttentionPlan:
             image = resize_long_side(load_image(source), round(self.features.max_side * scale))
         except UnreadableImageError:
             image = Image.new("RGB", (4 * STRIDE, 4 * STRIDE), "grey")
-        width, height = (max(STRIDE, round(side / STRIDE) * STRIDE) for side in image.size)
-        return image.resize((width, height), Image.Resampling.BICUBIC)
+        return image.resize(tiled_size(image.size), Image.Resampling.BICUBIC)
 
 
 def attended(features: Tensor, head: AttentionHead) -> Tensor:

@@ -6,6 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def batches_per_epoch(labels: NDArray[np.int64], landmarks_per_batch: int, images_per_landmark: int) -> int:
+    """Return how many batches show about as many images as there are; arguments as in `draw_batches`."""
+    together = min(landmarks_per_batch, int(labels.max()) + 1)
+    return max(1, round(len(labels) / (together * images_per_landmark)))
+
+
 def draw_batches(
     labels: NDArray[np.int64],
     landmarks_per_batch: int,
@@ -33,10 +39,9 @@ def draw_batches(
     count = int(labels.max()) + 1
     together = min(landmarks_per_batch, count)
     members = [np.flatnonzero(labels == label) for label in range(count)]
-    size = together * images_per_landmark
     batches = []
     order = random.permutation(count)
-    for number in range(max(1, round(len(labels) / size))):
+    for number in range(batches_per_epoch(labels, landmarks_per_batch, images_per_landmark)):
         first = int(order[number % count])
         if alike is None:
             # In turn, so that every landmark comes equally often.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from landmark_retrieval.descriptors.model import DescriptorModel, whitening_laye
 from landmark_retrieval.descriptors.trained import TrainedDescriptor
 from landmark_retrieval.evaluation.gld import average_precision
 from landmark_retrieval.images import Source, file_state
-from landmark_retrieval.training.batches import draw_batches, landmarks_alike
+from landmark_retrieval.training.batches import batches_per_epoch, draw_batches, landmarks_alike
 from landmark_retrieval.training.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
 from landmark_retrieval.training.config import TrainingConfig
 from landmark_retrieval.training.labels import labelled_train_images
@@ -240,27 +241,19 @@ class _Training:
 
     def _views(self, start: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
         """Yield the batches of this epoch from a step on; images are read ahead."""
+        batches = self.state.batches
         with ThreadPoolExecutor(self.config.loader_threads, thread_name_prefix="training") as pool:
-            ahead = [
-                (
-                    batch,
-                    [pool.submit(load_pixels, self.plan.sources[row], self.config.max_side) for row in batch],
-                )
-                for batch in self.state.batches[start : start + 2]
-            ]
-            for step in range(start, len(self.state.batches)):
-                batch, loading = ahead.pop(0)
-                if step + 2 < len(self.state.batches):
-                    rows = self.state.batches[step + 2]
-                    ahead.append(
-                        (
-                            rows,
-                            [
-                                pool.submit(load_pixels, self.plan.sources[row], self.config.max_side)
-                                for row in rows
-                            ],
-                        )
-                    )
+
+            def load(step: int) -> list[Future[NDArray[np.uint8]]]:
+                rows = batches[step] if step < len(batches) else []
+                return [
+                    pool.submit(load_pixels, self.plan.sources[row], self.config.max_side) for row in rows
+                ]
+
+            ahead = deque([load(start), load(start + 1)])
+            for step in range(start, len(batches)):
+                loading = ahead.popleft()
+                ahead.append(load(step + 2))
                 images = [future.result() for future in loading]
                 random = np.random.default_rng((self.config.seed, self.state.epoch, step, 2))
                 shape = batch_shape([image.shape[1::-1] for image in images], self.config.max_side)
@@ -268,7 +261,7 @@ class _Training:
                     random_view(image, shape, self.config.smallest_crop, self.config.flip, random)
                     for image in images
                 ]
-                yield np.stack(views), self.plan.labels[batch]
+                yield np.stack(views), self.plan.labels[batches[step]]
 
     def _judge(self, epoch: int) -> None:
         """Measure retrieval among the held-out images and keep the weights when it is the best so far."""
@@ -298,9 +291,9 @@ class _Training:
 
     def _rate(self, step: int) -> float:
         """Return the factor of the learning rate at a step: linear rise, then half a cosine."""
-        size = min(self.config.landmarks_per_batch, int(self.plan.labels.max()) + 1)
-        batches = max(1, round(len(self.plan.labels) / (size * self.config.images_per_landmark)))
-        steps = math.ceil(batches / self.config.accumulate)
+        config = self.config
+        batches = batches_per_epoch(self.plan.labels, config.landmarks_per_batch, config.images_per_landmark)
+        steps = math.ceil(batches / config.accumulate)
         warmup = max(1.0, self.config.warmup_epochs * steps)
         if step < warmup:
             return (step + 1) / (warmup + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from pytorch_metric_learning import distances, losses, miners
@@ -34,9 +35,11 @@ class BatchLoss(nn.Module):
                 margin=config.margin, type_of_triplets="all", distance=distances.LpDistance(power=2)
             )
         else:
-            degrees = config.margin * 57.29577951308232
             self.loss = losses.ArcFaceLoss(
-                num_classes=landmarks, embedding_size=width, margin=degrees, scale=config.arcface_scale
+                num_classes=landmarks,
+                embedding_size=width,
+                margin=math.degrees(config.margin),
+                scale=config.arcface_scale,
             )
 
     def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:

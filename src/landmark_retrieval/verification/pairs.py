@@ -26,8 +26,6 @@ from landmark_retrieval.verification.ransac import (
 )
 
 if TYPE_CHECKING:
-    import torch
-
     from landmark_retrieval.local_features.base import LocalFeatures
     from landmark_retrieval.local_features.store import LocalFeatureStore
 
@@ -169,7 +167,9 @@ class VerifyPairs:
             for row_a, start, stop in _runs(self.pairs[:, 0]):
                 a = self.features.get(row_a)
                 others = [self.features.get(row_b) for row_b in self.pairs[start:stop, 1].tolist()]
-                matched = [None] * len(others) if device is None else self._match(a, others, device)
+                matched: Sequence[NDArray[np.int32] | None] = [None] * len(others)
+                if device is not None:
+                    matched = match_many(a, others, self.config.matching, device)
                 for i, b, pairs in zip(range(start, stop), others, matched, strict=True):
                     seed = pair_seed(self.config.seed, row_a, int(self.pairs[i, 1]))
                     result = verify_pair(a, b, self.config, seed, pairs)
@@ -179,11 +179,6 @@ class VerifyPairs:
                         result.homography,
                     )
         return {"pairs": self.pairs, "matches": matches, "inliers": inliers, "homographies": homographies}
-
-    def _match(
-        self, a: LocalFeatures, others: list[LocalFeatures], device: torch.device
-    ) -> list[NDArray[np.int32]]:
-        return match_many(a, others, self.config.matching, device)
 
 
 @dataclass(frozen=True)
