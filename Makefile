@@ -11,6 +11,8 @@ STAMP := $(VENV)/.installed
 export KEDRO_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export PYTHONWARNINGS ?= ignore
+# Without bytecode every start of Python reads half a minute of sources.
+unexport PYTHONDONTWRITEBYTECODE
 # kedro-viz and mlflow start programs of their own, found by name.
 export PATH := $(abspath $(BIN)):$(PATH)
 

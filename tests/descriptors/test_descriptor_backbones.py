@@ -6,7 +6,6 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from landmark_retrieval.descriptors import backbones
 from landmark_retrieval.descriptors.backbones import (
     BackboneConfig,
     build_backbone,
@@ -151,7 +150,7 @@ def test_hub_without_internet_names_the_alternatives(monkeypatch):
     def offline(*args, **kwargs):
         raise socket.gaierror("no network")
 
-    monkeypatch.setattr(backbones.timm, "create_model", offline)
+    monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(LandmarkRetrievalError, match=r"hub .*'package' .*'file' or 'random'"):
         build_backbone(BackboneConfig(name="resnet50", weights="hub"))
 

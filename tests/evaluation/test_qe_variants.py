@@ -44,7 +44,11 @@ def verified():
 
 
 def slow_ranking(verified, images):
-    """Average of the verified, brute-force search and re-ranking, one image at a time."""
+    """Average of the verified, brute-force search and re-ranking, one image at a time.
+
+    In double precision and rounded once: images that expand to the same sum are equal, and equal ones come in
+    the order of their rows.
+    """
     found = {(a, b): n for a, b, n in verified.pairs.itertuples(index=False)}
     count = len(verified.queries)
 
@@ -54,8 +58,8 @@ def slow_ranking(verified, images):
     def expand(descriptor, row, neighbors):
         top = [j for j in neighbors[:4] if j >= 0 and inliers(row, j) >= FLOOR]
         top = sorted(top, key=lambda j: -inliers(row, j))[:images]
-        total = descriptor + sum(verified.index[j] for j in top)
-        return total / np.linalg.norm(total)
+        total = descriptor.astype(float) + sum(verified.index[j].astype(float) for j in top)
+        return (total / np.linalg.norm(total)).astype(np.float32).astype(float)
 
     queries = [expand(x, i, verified.graph.query_neighbors[i]) for i, x in enumerate(verified.queries)]
     index = np.array(
@@ -63,7 +67,7 @@ def slow_ranking(verified, images):
     )
     rows = []
     for i, query in enumerate(queries):
-        order = list(np.argsort(-(index @ query), kind="stable")[:6])
+        order = list(np.argsort(-(index @ query).astype(np.float32), kind="stable")[:6])
         top = [n if n >= FLOOR else 0 for n in (inliers(i, j) for j in order[:4])]
         rows.append([order[c] for c in np.argsort(-np.array(top), kind="stable")] + order[4:])
     return np.array(rows)

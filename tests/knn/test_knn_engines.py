@@ -1,7 +1,5 @@
 """Every engine returns the same bytes, leaves the process as it was, and stays within its error bound."""
 
-import warnings
-
 import faiss
 import numpy as np
 import pytest
@@ -16,10 +14,7 @@ from landmark_retrieval.knn.candidates import candidate_count
 from landmark_retrieval.knn.engines import (
     Best,
     BlasEngine,
-    as_tensor,
     error_bound,
-    full_precision,
-    library_threads,
 )
 
 ENGINES = ["blas", "torch", "faiss"]
@@ -115,41 +110,3 @@ def test_blas_engine_merges_block_after_block():
         engine.load(reader.read(start, start + 100, drop_empty=True))
         engine.update(queries, np.arange(40), best)
     assert_same(best.sorted(1), nearest(database[:40], database, 10, np.arange(40)))
-
-
-def test_read_only_memory_becomes_a_tensor_without_warning():
-    array = np.arange(6, dtype=np.float32).reshape(2, 3)
-    array.flags.writeable = False
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        tensor = as_tensor(array)
-    assert tensor.data_ptr() == array.ctypes.data and tensor.tolist() == array.tolist()
-    del array
-    assert tensor.tolist() == [[0, 1, 2], [3, 4, 5]]
-
-
-def test_precision_is_full_and_comes_back():
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        with pytest.raises(KeyError), full_precision():
-            assert torch.get_float32_matmul_precision() == "highest"
-            raise KeyError
-        assert torch.get_float32_matmul_precision() == "medium"
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-def test_threads_of_libraries_are_limited_and_come_back():
-    before = torch.get_num_threads(), faiss.omp_get_max_threads()
-    torch.set_num_threads(3)
-    faiss.omp_set_num_threads(3)
-    try:
-        with library_threads(2):
-            assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == (2, 2)
-        with library_threads(8):
-            assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == (3, 3)
-        assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == (3, 3)
-    finally:
-        torch.set_num_threads(before[0])
-        faiss.omp_set_num_threads(before[1])

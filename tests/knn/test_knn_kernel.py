@@ -9,11 +9,13 @@ from knn_reference import assert_same, nearest, problems
 from landmark_retrieval.knn import Neighbors
 from landmark_retrieval.knn.kernel import (
     CHUNK,
+    gather_from_products,
+    gathered_width,
     inner_product,
+    offer_gathered,
     row_norms,
     score_candidates,
     select_from_candidates,
-    select_from_products,
     sort_heaps,
 )
 
@@ -30,6 +32,25 @@ def as_sorted(scores, rows):
     return Neighbors(rows, scores)
 
 
+def noted(q, k):
+    """Return the empty lists of what was gathered."""
+    shape = q, gathered_width(k)
+    lists = np.empty(shape, np.int32), np.empty(shape, np.float32)
+    return *lists, np.zeros(q, np.int32), np.full(q, -np.inf, np.float32)
+
+
+def select(tiles, queries, slack, excluded, block, rows, scores, found, start=0, stop=None):
+    """Gather from the tiles of a block, whose products are given, and score what was gathered."""
+    stop, lists, first = len(queries) if stop is None else stop, noted(len(queries), scores.shape[1]), 0
+    for products in tiles:
+        gather_from_products(
+            products, first, queries, slack, excluded, block, rows, scores, found, *lists, start, stop
+        )
+        first += products.shape[1]
+    offer_gathered(queries, slack, block, rows, scores, found, *lists, start, stop)
+    assert (lists[2][start:stop] == 0).all() and np.isneginf(lists[3][start:stop]).all()
+
+
 def prepared(problem, noise):
     """Return a problem as the kernels take it: noisy products and slack, without zero rows."""
     queries, database, k, exclude = problem
@@ -44,17 +65,17 @@ def prepared(problem, noise):
 
 
 @settings(max_examples=150, deadline=None)
-@given(problems(), noises, st.integers(1, 130))
-def test_noisy_products_in_blocks_give_exact_neighbours(problem, noise, width):
+@given(problems(), noises, st.integers(1, 130), st.integers(1, 130))
+def test_noisy_products_in_blocks_and_tiles_give_exact_neighbours(problem, noise, width, tile):
     queries, block, rows, products, slack, excluded, k = prepared(problem, noise)
     scores, found = heaps(len(queries), k)
     for start in range(0, len(block), width):
-        part = slice(start, start + width)
-        tile = np.ascontiguousarray(products[:, part])
-        select_from_products(
-            tile, queries, slack, excluded, block[part], rows[part], scores, found,
-            np.empty(tile.shape[1], np.int32), np.empty(tile.shape[1], np.float32), 0, len(queries),
-        )  # fmt: skip
+        part = slice(start, min(start + width, len(block)))
+        tiles = [
+            np.ascontiguousarray(products[:, left : min(left + tile, part.stop)])
+            for left in range(start, part.stop, tile)
+        ]
+        select(tiles, queries, slack, excluded, block[part], rows[part], scores, found)
     assert_same(as_sorted(scores, found), nearest(problem[0], problem[1], k, problem[3]))
 
 
@@ -123,22 +144,32 @@ def test_rows_in_ascending_similarity_cut_again_and_again(count):
     block = np.arange(1, count + 1, dtype=np.float32)[:, None]
     query = np.ones((1, 1), np.float32)
     scores, found = heaps(1, 3)
-    select_from_products(
-        np.ascontiguousarray(block.T), query, np.zeros(1, np.float32), np.array([count - 1]), block,
-        np.arange(count, dtype=np.int32), scores, found,
-        np.empty(count, np.int32), np.empty(count, np.float32), 0, 1,
-    )  # fmt: skip
+    rows = np.arange(count, dtype=np.int32)
+    products = np.ascontiguousarray(block.T)
+    select([products], query, np.zeros(1, np.float32), np.array([count - 1]), block, rows, scores, found)
     assert as_sorted(scores, found).neighbors.tolist() == [[count - 2, count - 3, count - 4]]
+
+
+def test_more_equal_rows_than_are_noted_are_scored_at_once():
+    """A thousand equal rows and one better one at the end: the lowest rows, and the better one first."""
+    block = np.ones((1000, 1), np.float32)
+    block[-1] = 2
+    scores, found = heaps(1, 3)
+    rows = np.arange(1000, dtype=np.int32)
+    products = np.ascontiguousarray(block.T)
+    select(
+        [products[:, :600].copy(), products[:, 600:].copy()], np.ones((1, 1), np.float32),
+        np.full(1, SLACK, np.float32), np.full(1, -1), block, rows, scores, found,
+    )  # fmt: skip
+    assert as_sorted(scores, found).neighbors.tolist() == [[999, 0, 1]]
 
 
 def test_only_the_queries_asked_for_change():
     scores, found = heaps(4, 2)
     block = np.eye(3, dtype=np.float32)
     queries = np.ones((4, 3), np.float32)
-    select_from_products(
-        queries, queries, np.zeros(4, np.float32), np.full(4, -1), block, np.arange(3, dtype=np.int32),
-        scores, found, np.empty(3, np.int32), np.empty(3, np.float32), 1, 3,
-    )  # fmt: skip
+    slack, nothing, rows = np.zeros(4, np.float32), np.full(4, -1), np.arange(3, dtype=np.int32)
+    select([queries], queries, slack, nothing, block, rows, scores, found, 1, 3)
     assert np.isneginf(scores[[0, 3]]).all() and (scores[1:3] == 1).all()
 
 

@@ -6,10 +6,10 @@ import importlib.util
 import logging
 from collections.abc import Mapping
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import timm
 import torch
 from pydantic import model_validator
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class BackboneConfig(Configuration):
 
     @model_validator(mode="after")
     def _check(self) -> BackboneConfig:
-        if not timm.is_model(self.name.split(".")[0].rsplit("/", 1)[-1]):
+        if self.name not in PACKAGES and not _is_model(self.name):
             raise LandmarkRetrievalError(
                 "backbone.name: " + unknown_option(self.name, _close_models(self.name), "network")
             )
@@ -141,7 +141,7 @@ def build_backbone(config: BackboneConfig) -> Backbone:
 def weights_identity(config: BackboneConfig) -> dict[str, Any]:
     """Return what the weights depend on, for fingerprints: for files also size and time of change."""
     identity: dict[str, Any] = config.model_dump(mode="json")
-    identity["timm"] = timm.__version__ if config.weights == "random" else None
+    identity["timm"] = version("timm") if config.weights == "random" else None
     if config.weights_file is not None and Path(config.weights_file).exists():
         status = Path(config.weights_file).stat()
         identity["file"] = [status.st_size, status.st_mtime_ns]
@@ -226,6 +226,8 @@ def state_problems(state: Mapping[str, Tensor], needed: Mapping[str, Tensor]) ->
 
 def _create(name: str, pretrained: bool = False) -> Any:
     """Create a timm network that takes images of any size."""
+    import timm
+
     choices: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
     for options in choices:
         try:
@@ -291,8 +293,16 @@ def _some(keys: list[str], limit: int = 3) -> str:
     return ", ".join(keys[:limit]) + (", ..." if len(keys) > limit else "")
 
 
+def _is_model(name: str) -> bool:
+    import timm  # takes seconds, and configurations are read by commands that need no network
+
+    return bool(timm.is_model(name.split(".")[0].rsplit("/", 1)[-1]))
+
+
 @lru_cache(maxsize=8)
 def _close_models(name: str) -> list[str]:
     import difflib
+
+    import timm
 
     return difflib.get_close_matches(name, timm.list_models(), n=5) or ["resnet50", "resnet101"]

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 from torch import Tensor
 
@@ -46,6 +45,8 @@ def read_checkpoint(file: str | Path, backbone: str | None = None) -> TrainedDes
         LandmarkRetrievalError: the file cannot be read as plain tensors, names no network, or keys are
             missing or odd.
     """
+    import timm
+
     content = _load(file)
     state = content.get("state_dict")
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):

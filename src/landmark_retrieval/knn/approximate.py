@@ -16,9 +16,10 @@ from landmark_retrieval.graph.compiled import frozen, run_chunks, thread_count
 from landmark_retrieval.knn.blocks import Reader, release
 from landmark_retrieval.knn.candidates import candidate_count
 from landmark_retrieval.knn.config import ApproximateConfig, KnnConfig
-from landmark_retrieval.knn.engines import QUERIES_AT_A_TIME, Best, library_threads
+from landmark_retrieval.knn.engines import QUERIES_AT_A_TIME, Best
 from landmark_retrieval.knn.kernel import score_candidates
 from landmark_retrieval.knn.neighbors import Neighbors
+from landmark_retrieval.knn.products import library_threads
 
 BLOCK_BYTES = 64 << 20
 """Bytes of descriptors that are added to the index, or scored again, at a time."""

@@ -17,11 +17,10 @@ from landmark_retrieval.knn.engines import (
     QUERIES_AT_A_TIME,
     Best,
     BlasEngine,
-    as_tensor,
     error_bound,
-    full_precision,
 )
 from landmark_retrieval.knn.kernel import select_from_candidates
+from landmark_retrieval.knn.products import as_tensor, full_precision
 
 FAISS_GPU_MAX_K = 2048
 """Most neighbours that FAISS selects on a GPU."""

@@ -5,19 +5,16 @@ All engines end in the same compiled selection (`kernel`), which makes their res
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any, Protocol
 
-import faiss
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from landmark_retrieval.graph.compiled import frozen, run_chunks
 from landmark_retrieval.knn.blocks import Block
-from landmark_retrieval.knn.kernel import select_from_products, sort_heaps
+from landmark_retrieval.knn.kernel import gather_from_products, gathered_width, offer_gathered, sort_heaps
 from landmark_retrieval.knn.neighbors import Neighbors
+from landmark_retrieval.knn.products import LARGE, fastest_product, torch_product
 
 UNIT_ROUNDOFF = 2.0**-24
 QUERIES_AT_A_TIME = 16
@@ -91,50 +88,6 @@ def error_bound(queries: Block, database: Block, factor: float = 1.0) -> NDArray
     return np.where(queries.norms > 0, bound, -1.0).astype(np.float32)
 
 
-class _Writable:
-    """The memory of an array for libraries that read it but have no notion of read-only arrays."""
-
-    def __init__(self, array: NDArray[Any]) -> None:
-        self.array = array
-        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
-
-
-def as_tensor(array: NDArray[np.float32]) -> torch.Tensor:
-    """Return a tensor on the memory of an array that may be read-only; it must not be written to."""
-    return torch.from_numpy(array if array.flags.writeable else np.asarray(_Writable(array)))
-
-
-@contextlib.contextmanager
-def library_threads(threads: int) -> Iterator[None]:
-    """Let PyTorch and FAISS use at most so many threads of the CPU, and as many as before afterwards."""
-    before = torch.get_num_threads(), faiss.omp_get_max_threads()
-    if threads < before[0]:
-        torch.set_num_threads(threads)
-    faiss.omp_set_num_threads(min(threads, before[1]))
-    try:
-        yield
-    finally:
-        if threads < before[0]:
-            torch.set_num_threads(before[0])
-        faiss.omp_set_num_threads(before[1])
-
-
-@contextlib.contextmanager
-def full_precision() -> Iterator[None]:
-    """Multiply float32 matrices as float32, whatever the process has allowed PyTorch to do instead."""
-    precision = torch.get_float32_matmul_precision()
-    half = torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction
-    try:
-        if precision != "highest":
-            torch.set_float32_matmul_precision("highest")
-        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
-        yield
-    finally:
-        if precision != "highest":
-            torch.set_float32_matmul_precision(precision)
-        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = half
-
-
 class BlasEngine:
     """Matrix products of tiles on the CPU, selected from by compiled threads.
 
@@ -155,46 +108,42 @@ class BlasEngine:
     def load(self, database: Block) -> None:
         """Take the block of the database that the next calls of `update` compare with."""
         self._database = database
-        self._matrix = as_tensor(database.matrix)
 
     def update(self, queries: Block, excluded: NDArray[np.int64], best: Best) -> None:
         """Merge the loaded block into the best rows of the queries."""
-        database = self._database
+        database, count, k = self._database, len(queries), best.rows.shape[1]
         if len(self._products) == 0:
             self._products = np.empty(self._size, np.float32)
-        slack = error_bound(queries, database)
-        query_matrix = as_tensor(queries.matrix)
-        readable = frozen(queries.matrix)
+        matrix, slack = frozen(queries.matrix), error_bound(queries, database)
+        block, rows = frozen(database.matrix), frozen(database.rows)
+        columns = np.empty((count, gathered_width(k)), np.int32)
+        values = np.empty(columns.shape, np.float32)
+        noted = columns, values, np.zeros(count, np.int32), np.full(count, -np.inf, np.float32)
+
         for start in range(0, len(database), self._tile):
-            stop = min(start + self._tile, len(database))
-            products = self._products[: len(queries) * (stop - start)].reshape(len(queries), stop - start)
-            with full_precision():
-                torch.mm(query_matrix, self._matrix[start:stop].T, out=torch.from_numpy(products))
-            tile, rows = frozen(database.matrix[start:stop]), frozen(database.rows[start:stop])
+            products = self._multiply(queries, start, min(start + self._tile, len(database)))
 
-            def workspace(width: int = stop - start) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-                return np.empty(width, np.int32), np.empty(width, np.float32)
+            def gather(_: None, first: int, last: int, products: Any = products, tile: int = start) -> None:
+                gather_from_products(
+                    products, tile, matrix, slack, excluded, block, rows, best.scores, best.rows, *noted,
+                    first, last,
+                )  # fmt: skip
 
-            def select(
-                space: Any,
-                first: int,
-                last: int,
-                products: Any = products,
-                tile: Any = tile,
-                rows: Any = rows,
-            ) -> None:
-                select_from_products(
-                    products,
-                    readable,
-                    slack,
-                    excluded,
-                    tile,
-                    rows,
-                    best.scores,
-                    best.rows,
-                    *space,
-                    first,
-                    last,
-                )
+            run_chunks(count, QUERIES_AT_A_TIME, self._threads, lambda: None, gather)
+        run_chunks(
+            count,
+            QUERIES_AT_A_TIME,
+            self._threads,
+            lambda: None,
+            lambda _, first, last: offer_gathered(
+                matrix, slack, block, rows, best.scores, best.rows, *noted, first, last
+            ),
+        )
 
-            run_chunks(len(queries), QUERIES_AT_A_TIME, self._threads, workspace, select)
+    def _multiply(self, queries: Block, start: int, stop: int) -> NDArray[np.float32]:
+        """Return the rounded inner products of queries and rows start to stop of the loaded block."""
+        products = self._products[: len(queries) * (stop - start)].reshape(len(queries), stop - start)
+        large = 2.0 * len(self._database) * queries.matrix.size > LARGE
+        multiply = fastest_product(self._threads) if large else torch_product
+        multiply(queries.matrix, self._database.matrix[start:stop], products)
+        return products

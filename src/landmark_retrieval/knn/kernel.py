@@ -74,22 +74,22 @@ def _offer(query, block, rows, columns, count, best_scores, best_rows):  # type:
 
 
 @compiled
-def _cut(similarities, columns, values, count, k, slack):  # type: ignore[no-untyped-def]
+def _cut(columns, values, count, k, slack):  # type: ignore[no-untyped-def]
     """Drop candidates that k others beat by more than both errors; return their number and the floor."""
-    for c in range(count):
-        values[c] = similarities[columns[c]]
     floor = np.partition(values[:count], count - k)[count - k] - 2 * slack
     kept = 0
     for c in range(count):
-        if similarities[columns[c]] >= floor:
+        if values[c] >= floor:
             columns[kept] = columns[c]
+            values[kept] = values[c]
             kept += 1
     return kept, floor
 
 
 @compiled
-def select_from_products(  # type: ignore[no-untyped-def]
+def gather_from_products(  # type: ignore[no-untyped-def]
     products,
+    first,
     queries,
     slack,
     excluded,
@@ -99,34 +99,43 @@ def select_from_products(  # type: ignore[no-untyped-def]
     best_rows,
     columns,
     values,
+    counts,
+    floors,
     start,
     stop,
 ):
-    """Merge the rows of a block into the best of queries start to stop.
+    """Note which rows of a tile of the block may be among the k nearest of queries start to stop.
+
+    Rows are noted with their rounded products; `offer_gathered` scores them when all tiles of the block
+    have been seen, so that few are scored that others beat. Where too many are as good as the k-th (equal
+    descriptors), they are scored at once.
 
     Args:
-        products: float32 `[b, w]` rounded inner products of queries and block.
+        products: float32 `[b, w]` rounded inner products of queries and tile.
+        first: column of the block at which the tile starts.
         queries: float32 `[b, d]`.
         slack: float32 `[b]` bound of the error of `products`; negative for a query without descriptor.
         excluded: int64 `[b]` row that must not be returned, -1 for none.
-        block: float32 `[w, d]`.
-        rows: int32 `[w]` row numbers of the block.
+        block: float32 `[n, d]`.
+        rows: int32 `[n]` row numbers of the block.
         best_scores: float32 `[b, k]` heaps, changed in place.
         best_rows: int32 `[b, k]` likewise.
-        columns: int32 `[w]` workspace.
-        values: float32 `[w]` workspace.
+        columns: int32 `[b, c]`, columns of the block noted so far; `c` at least `gathered_width(k)`.
+        values: float32 `[b, c]` their rounded products.
+        counts: int32 `[b]` how many there are.
+        floors: float32 `[b]` products below which a row cannot be among the k nearest noted so far.
         start: first query.
         stop: query after the last.
     """
     width = products.shape[1]
     k = best_scores.shape[1]
+    most = columns.shape[1]
     for i in range(start, stop):
         if slack[i] < 0:
             continue
         similarities = products[i]
-        floor = best_scores[i, 0] - slack[i]
-        count = 0
-        limit = 2 * k + CHUNK
+        floor = max(floors[i], best_scores[i, 0] - slack[i])
+        count = counts[i]
         for left in range(0, width, CHUNK):
             right = min(left + CHUNK, width)
             any_above = False
@@ -134,17 +143,36 @@ def select_from_products(  # type: ignore[no-untyped-def]
                 any_above |= similarities[j] >= floor
             if not any_above:
                 continue
+            if count + CHUNK > most:
+                count, floor = _cut(columns[i], values[i], count, k, slack[i])
+                if count + CHUNK > most:
+                    _offer(queries[i], block, rows, columns[i], count, best_scores[i], best_rows[i])
+                    count, floor = 0, best_scores[i, 0] - slack[i]
             for j in range(left, right):
-                if similarities[j] >= floor and rows[j] != excluded[i]:
-                    columns[count] = j
+                if similarities[j] >= floor and rows[first + j] != excluded[i]:
+                    columns[i, count] = first + j
+                    values[i, count] = similarities[j]
                     count += 1
-            if count >= limit:
-                count, cut = _cut(similarities, columns, values, count, k, slack[i])
-                floor = max(floor, cut)
-                limit = max(limit, 2 * count)
+        counts[i], floors[i] = count, floor
+
+
+def gathered_width(k: int) -> int:
+    """Return how many columns `gather_from_products` notes for each query: twice k, and two chunks."""
+    return 2 * k + 2 * CHUNK
+
+
+@compiled
+def offer_gathered(  # type: ignore[no-untyped-def]
+    queries, slack, block, rows, best_scores, best_rows, columns, values, counts, floors, start, stop
+):
+    """Score what `gather_from_products` noted, and forget it; arguments as there."""
+    k = best_scores.shape[1]
+    for i in range(start, stop):
+        count = counts[i]
         if count > k:
-            count, _ = _cut(similarities, columns, values, count, k, slack[i])
-        _offer(queries[i], block, rows, columns, count, best_scores[i], best_rows[i])
+            count, _ = _cut(columns[i], values[i], count, k, slack[i])
+        _offer(queries[i], block, rows, columns[i], count, best_scores[i], best_rows[i])
+        counts[i], floors[i] = 0, -np.inf
 
 
 @compiled
@@ -164,7 +192,7 @@ def select_from_candidates(  # type: ignore[no-untyped-def]
     start,
     stop,
 ):
-    """Merge candidates found by another library; arguments as in `select_from_products`, except these.
+    """Merge candidates found by another library; arguments as in `gather_from_products`, except these.
 
     `candidates` int64 `[b, c]` are columns of the block, in any order, -1 padded, and must hold those with
     the c largest rounded inner products, `similarities` float32 `[b, c]`. `complete` bool `[b]` is set to
@@ -188,18 +216,19 @@ def select_from_candidates(  # type: ignore[no-untyped-def]
             found += 1
             lowest = min(lowest, similarities[i, c])
             if rows[j] != excluded[i]:
-                columns[count] = c
+                columns[count] = j
+                values[count] = similarities[i, c]
                 count += 1
         if count > k:
-            count, cut = _cut(similarities[i], columns, values, count, k, slack[i])
+            count, cut = _cut(columns, values, count, k, slack[i])
             floor = max(floor, cut)
         if found < len(rows) and lowest >= floor:
             complete[i] = False
             continue
         kept = 0
         for c in range(count):
-            if similarities[i, columns[c]] >= floor:
-                columns[kept] = candidates[i, columns[c]]
+            if values[c] >= floor:
+                columns[kept] = columns[c]
                 kept += 1
         _offer(queries[i], block, rows, columns, kept, best_scores[i], best_rows[i])
 
@@ -221,7 +250,7 @@ def score_candidates(  # type: ignore[no-untyped-def]
 ):
     """Merge candidates int32 `[b, c]` (columns of the block, -1 for none) that only are likely neighbours.
 
-    The other arguments are those of `select_from_products`.
+    The other arguments are those of `gather_from_products`.
     """
     columns = np.empty(candidates.shape[1], np.int32)
     for i in range(start, stop):

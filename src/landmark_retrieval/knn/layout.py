@@ -18,6 +18,7 @@ from landmark_retrieval.knn.candidates import (
 )
 from landmark_retrieval.knn.config import KnnConfig
 from landmark_retrieval.knn.engines import BlasEngine, Engine
+from landmark_retrieval.knn.kernel import gathered_width
 
 GIB = 2**30
 CPU_QUERIES, CPU_TILE = 1024, 16384
@@ -109,7 +110,8 @@ def plan_memory(queries: int, database: int, dimensions: int, config: KnnConfig,
         products = rows * tile * 4 * (2 if gpu else 1)
         candidates = rows * candidate_count(config.k) * 16
         fallback = FALLBACK_QUERIES * FALLBACK_TILE * 4 if config.engine != "blas" else 0
-        return rows * (per_row + 16) + products + candidates + fallback + threads * tile * 8
+        noted = (rows + FALLBACK_QUERIES) * (gathered_width(config.k) * 8 + 8)
+        return rows * (per_row + 16) + products + candidates + fallback + noted
 
     while fixed() > available / 2 and (rows > SMALLEST_QUERIES or tile > SMALLEST_TILE):
         if rows > SMALLEST_QUERIES and (rows * 4 >= tile or tile <= SMALLEST_TILE):

@@ -14,9 +14,10 @@ from landmark_retrieval.graph.compiled import thread_count
 from landmark_retrieval.knn.approximate import search_approximately
 from landmark_retrieval.knn.blocks import Reader, check_matrix
 from landmark_retrieval.knn.config import KnnConfig
-from landmark_retrieval.knn.engines import Best, library_threads
+from landmark_retrieval.knn.engines import Best
 from landmark_retrieval.knn.layout import choose_target, make_engine, plan_memory
 from landmark_retrieval.knn.neighbors import KnnGraph, Neighbors
+from landmark_retrieval.knn.products import library_threads
 
 logger = logging.getLogger(__name__)
 

@@ -24,6 +24,7 @@ from landmark_retrieval.descriptors import GlobalDescriptorConfig, Whitening, bu
 from landmark_retrieval.descriptors.backbones import build_backbone, load_by_name
 from landmark_retrieval.descriptors.devices import choose_device
 from landmark_retrieval.descriptors.extraction import network_identity, to_input, trained_of
+from landmark_retrieval.descriptors.heap import retained_heap
 from landmark_retrieval.descriptors.model import DescriptorModel, whitening_layer
 from landmark_retrieval.descriptors.trained import TrainedDescriptor
 from landmark_retrieval.evaluation.gld import average_precision
@@ -193,7 +194,11 @@ class _Training:
         if not state.batches:
             state.batches, state.step, state.loss_sum = self._draw().tolist(), 0, 0.0
         total = len(state.batches)
-        with tqdm(total=total, initial=state.step, desc=f"epoch {state.epoch + 1}", unit="batch") as progress:
+        description = f"epoch {state.epoch + 1}"
+        with (
+            retained_heap(),
+            tqdm(total=total, initial=state.step, desc=description, unit="batch") as progress,
+        ):
             for pixels, labels in self._views(state.step):
                 value = self._learn(pixels, labels, last=state.step + 1 == total)
                 state.step += 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pytorch_metric_learning import distances, losses, miners
 from torch import Tensor, nn
 
 from landmark_retrieval.training.config import TrainingConfig
@@ -21,6 +20,8 @@ class BatchLoss(nn.Module):
     """
 
     def __init__(self, config: TrainingConfig, landmarks: int, width: int) -> None:
+        from pytorch_metric_learning import distances, losses, miners  # takes seconds
+
         super().__init__()
         self.miner: Any = None
         self.loss: Any
