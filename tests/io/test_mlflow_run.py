@@ -29,6 +29,7 @@ class Run:
     figures: dict[str, Any] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     inputs: dict[str, pd.DataFrame] = field(default_factory=dict)
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Options(Configuration):
@@ -58,6 +59,20 @@ def runs_named(name: str) -> list[Any]:
     return mlflow.search_runs(
         search_all_experiments=True, filter_string=f"attributes.run_name = '{name}'", output_format="list"
     )
+
+
+def test_models_are_inputs_and_the_same_model_is_one_entry() -> None:
+    gem, other = {"backbone": {"name": "resnet50"}, "scales": [1, 0.5]}, {"backbone": {"name": "resnet101"}}
+    for models in ({"gem": gem, "dir": other}, {"gem": gem, "dir": gem}):
+        MlflowVariantRunDataset().save(Run(name="with models", models=models))
+    first, second = (
+        {entry.model_id for entry in mlflow.get_run(run.info.run_id).inputs.model_inputs}
+        for run in runs_named("with models")
+    )
+    assert len(first) == len(second) == 2
+    (shared,) = first & second
+    model = mlflow.get_logged_model(shared)
+    assert (model.name, model.params) == ("gem", {"backbone.name": "resnet50", "scales": "[1, 0.5]"})
 
 
 def test_everything_is_logged_in_a_nested_run() -> None:

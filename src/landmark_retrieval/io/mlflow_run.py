@@ -14,7 +14,7 @@ import mlflow
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import JSONPreview
 from mlflow.data.pandas_dataset import from_pandas
-from mlflow.entities import Run
+from mlflow.entities import LoggedModelInput, Run
 from mlflow.utils.validation import (
     MAX_ENTITY_KEY_LENGTH,
     MAX_METRICS_PER_BATCH,
@@ -24,6 +24,7 @@ from mlflow.utils.validation import (
 )
 from pydantic import BaseModel
 
+from landmark_retrieval.configuration import digest
 from landmark_retrieval.io.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 VARIANT_TAG = "variant"
 """Tag of every such run; loading finds runs by it."""
+
+MODEL_TAG = "digest"
+"""Tag of every model: a digest of what it depends on."""
 
 
 class MlflowVariantRunDataset(AbstractDataset["VariantRun", dict[str, float]]):
@@ -94,6 +98,7 @@ class MlflowVariantRunDataset(AbstractDataset["VariantRun", dict[str, float]]):
             )
             for name, images in data.inputs.items():
                 mlflow.log_input(from_pandas(images, name=name), context="evaluation")
+            _log_models(data.models, experiment_id)
             for file_name, table in data.tables.items():
                 mlflow.log_text(table.to_csv(index=False), file_name)
             for file_name, figure in data.figures.items():
@@ -153,6 +158,37 @@ class MlflowVariantRunDataset(AbstractDataset["VariantRun", dict[str, float]]):
 
     def _describe(self) -> dict[str, Any]:
         return {"variant": self._variant, "experiment": self._experiment}
+
+
+def _log_models(models: Mapping[str, Mapping[str, Any]], experiment_id: str | None) -> None:
+    """Log models as inputs of the active run; one model is one entry in MLflow, however many runs use it."""
+    run = mlflow.active_run()
+    assert run is not None
+    experiment = experiment_id or run.info.experiment_id
+    used = []
+    for name, options in models.items():
+        mark = digest(name, options)
+        found = mlflow.search_logged_models(
+            experiment_ids=[experiment],
+            filter_string=f"tags.{MODEL_TAG} = '{mark}'",
+            max_results=1,
+            output_format="list",
+        )
+        model = (
+            found[0]
+            if found
+            else mlflow.create_external_model(
+                name=name,
+                params={_key(key): value for key, value in flatten(options)},
+                tags={MODEL_TAG: mark},
+                model_type="descriptor",
+                experiment_id=experiment,
+            )
+        )
+        used.append(LoggedModelInput(model.model_id))
+    if used:
+        # `mlflow.log_inputs` takes models on one vendor's servers only; the client stores them everywhere.
+        mlflow.MlflowClient().log_inputs(run.info.run_id, models=used)
 
 
 def flatten(parameters: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -22,6 +22,7 @@ class VariantRun:
         figures: file name to matplotlib or plotly figure.
         texts: file name to text.
         inputs: data sets it was measured on, by name: the image table, logged with its digest.
+        models: models it was measured with, by name, and what they depend on (nested).
     """
 
     name: str
@@ -32,3 +33,4 @@ class VariantRun:
     figures: Mapping[str, Any] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -38,6 +38,7 @@ from landmark_retrieval.graph import LabelBridge, Traversal
 from landmark_retrieval.images import image_sources
 from landmark_retrieval.io.mlflow_run import flatten
 from landmark_retrieval.local_features import LocalFeatureStore
+from landmark_retrieval.pipelines.features.pipeline import DESCRIPTORS
 from landmark_retrieval.reporting import (
     Findings,
     ReportConfig,
@@ -140,6 +141,10 @@ def describe_run(variant: str) -> Callable[..., VariantRun]:
                 "commit": facts["commit"],
             },
             inputs={str(plain["data_set"]["name"]): images},
+            models={
+                name: {"data_set": plain["data_set"]["name"], **plain[name]}
+                for name in (*DESCRIPTORS, "local_features")
+            },
             tables={"submission.csv": submission},
             figures={"average_precision.png": figure},
         )
