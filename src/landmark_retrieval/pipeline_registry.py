@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Collection, Mapping
 
 from kedro.pipeline import Pipeline
 
 from landmark_retrieval import pipelines as packages
+from landmark_retrieval.evaluation.ablation import VARIANTS
 
 STAGES = ("features", "knn_graph", "spatial_verification", "egt", "evaluation")
 
@@ -23,5 +25,23 @@ def register_pipelines() -> dict[str, Pipeline]:
         for package in pkgutil.iter_modules(packages.__path__)
         if package.ispkg
     }
+    whole = sum((pipelines[stage] for stage in STAGES), start=Pipeline([]))
+    variants = {
+        variant: {node.name for node in whole.to_outputs(f"{variant}.metrics").nodes} for variant in VARIANTS
+    }
+    pipelines = {name: _tagged(pipeline, name, variants) for name, pipeline in pipelines.items()}
     pipelines["__default__"] = sum((pipelines[stage] for stage in STAGES), start=Pipeline([]))
     return pipelines
+
+
+def _tagged(pipeline: Pipeline, name: str, variants: Mapping[str, Collection[str]]) -> Pipeline:
+    """Tag nodes with their pipeline, and with each variant whose metrics need them.
+
+    kedro-viz then shows one variant's way through the graph, and `kedro run --tags blend` runs no more.
+    """
+    return Pipeline(
+        [
+            node.tag([name, *(variant for variant, nodes in variants.items() if node.name in nodes)])
+            for node in pipeline.nodes
+        ]
+    )

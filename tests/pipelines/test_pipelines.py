@@ -125,3 +125,17 @@ def test_variants_have_their_results_by_name(variant: str) -> None:
 def test_every_parameter_group_is_read_and_every_read_one_exists(catalog: DataCatalog) -> None:
     read = {name.removeprefix("params:") for name in EVERYTHING.inputs() if name.startswith("params:")}
     assert read == set(catalog.load("parameters"))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_tag_of_a_variant_runs_from_the_photos_to_its_metrics_and_no_further(variant: str) -> None:
+    tagged = PIPELINES["__default__"].only_nodes_with_tags(variant)
+    assert f"{variant}.metrics" in tagged.all_outputs()
+    assert {name for name in tagged.inputs() if not is_parameter(name)} <= NOT_FROM_A_STAGE.keys()
+    later = VARIANTS[VARIANTS.index(variant) + 1 :]
+    assert not {f"{name}.ranking" for name in later} & tagged.all_outputs()
+
+
+@pytest.mark.parametrize("name", PIPELINES.keys() - {"__default__"})
+def test_every_node_is_tagged_with_its_pipeline(name: str) -> None:
+    assert all(name in node.tags for node in PIPELINES[name].nodes)
