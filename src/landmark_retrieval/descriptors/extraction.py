@@ -316,7 +316,7 @@ def to_input(pixels: NDArray[np.uint8], backbone: Backbone, device: torch.device
         tensor = tensor.pin_memory().to(device, non_blocking=True)
     mean = torch.tensor(backbone.mean, device=device) * 255
     std = torch.tensor(backbone.std, device=device) * 255
-    return ((tensor.float() - mean) / std).permute(0, 3, 1, 2)
+    return tensor.float().sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from landmark_retrieval.configuration import digest
 from landmark_retrieval.descriptors.backbones import weights_identity
+from landmark_retrieval.descriptors.heap import retained_heap
 from landmark_retrieval.images import (
     Source,
     UnreadableImageError,
@@ -171,13 +172,14 @@ def compute_shard(
     found: list[LocalFeatures] = []
     reasons = [""] * len(paths)
     dimensions = build_extractor(config.extractor).dimensions if pca.is_none else pca.projection.shape[1]
-    for position, path in enumerate(paths):
-        try:
-            found.append(extract_features(load_image(path), config, pca))
-        except UnreadableImageError as error:
-            logger.warning("unreadable image %s: %s", path, error)
-            reasons[position] = str(error)
-            found.append(LocalFeatures.empty(dimensions))
+    with retained_heap():
+        for position, path in enumerate(paths):
+            try:
+                found.append(extract_features(load_image(path), config, pca))
+            except UnreadableImageError as error:
+                logger.warning("unreadable image %s: %s", path, error)
+                reasons[position] = str(error)
+                found.append(LocalFeatures.empty(dimensions))
     return {
         "rows": np.arange(start, start + len(paths), dtype=np.int64),
         "offsets": np.cumsum([0, *(len(features) for features in found)], dtype=np.int64),
