@@ -1,4 +1,4 @@
-"""Run every benchmark one after the other: `python -m benchmarks`, or `make bench`."""
+"""Run the benchmarks that need no data set one after the other: `python -m benchmarks`, or `make bench`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from pathlib import Path
 
 FEATURES = Path("data/03_primary/demo/local_features")
 
-BENCHMARKS = {"egt": [], "knn": [], "verification": [str(FEATURES)], "extraction": []}
-"""Names and arguments."""
+BENCHMARKS = {
+    "egt": ["--million"],
+    "knn": [],
+    "verification": [str(FEATURES)],
+    "extraction": [],
+    "scale": [],
+}
+"""Names and arguments. The other scripts want a data set or more time."""
 
 
 def main() -> None:

@@ -111,11 +111,14 @@ def bench_many_queries(vertices: int, k: int, queries: int) -> None:
     start = time.perf_counter()
     graph = symmetrize(neighbors, weights)
     built = time.perf_counter()
-    prepare(as_lists(query_neighbors, query_weights), graph, EgtConfig(t=TEXT_THRESHOLD, p=100))()
+    lists = as_lists(query_neighbors, query_weights)
+    prepare(lists, graph, EgtConfig(t=TEXT_THRESHOLD, p=100))()
     done = time.perf_counter()
+    alone = seconds(prepare(lists, graph, EgtConfig(t=TEXT_THRESHOLD, p=100, threads=1)))
     print(
         f"{vertices:>9,} x k={k:<3} {queries:,} queries on {os.cpu_count()} cores: "
-        f"symmetrize {built - start:.1f} s, traverse {done - built:.1f} s   peak {peak_gib():.2f} GiB"
+        f"symmetrize {built - start:.1f} s, traverse {done - built:.1f} s; 1 thread: "
+        f"{1000 * alone / queries:.3f} ms a query   peak {peak_gib():.2f} GiB"
     )
 
 

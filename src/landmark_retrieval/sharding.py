@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import fsspec
@@ -21,6 +22,7 @@ import numpy as np
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from landmark_retrieval.configuration import Configuration, digest
@@ -48,6 +50,19 @@ class ExecutorConfig(Configuration):
     backend: Literal["sequential", "threading", "loky", "dask"] = "sequential"
     workers: int | None = None
     scheduler: str | None = None
+
+    def alike(self, compute: Callable[[], Arrays]) -> Callable[[], Arrays]:
+        """Return a computation whose result depends on its threads so that all workers agree to the last bit.
+
+        Networks add up in another order with another number of threads. `sequential` leaves them all; the
+        other backends take one in each shard, however many workers there are.
+        """
+        return compute if self.backend == "sequential" else partial(_in_one_thread, compute)
+
+
+def _in_one_thread(compute: Callable[[], Arrays]) -> Arrays:
+    with threadpool_limits(1):
+        return compute()
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from landmark_retrieval.descriptors.loading import (
 )
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import load_image
-from landmark_retrieval.sharding import ShardStore
+from landmark_retrieval.sharding import ExecutorConfig, ShardStore
 
 TINY = BackboneConfig(name="test_resnet", weights="random")
 
@@ -186,6 +186,25 @@ def test_tasks_travel_to_other_processes(photos):
     task = plan_global_extraction(as_table(photos), tiny()).tasks[0]
     shard = pickle.loads(pickle.dumps(task)).compute()
     assert shard["rows"].tolist() == [0, 1, 2] and shard["descriptors"].shape == (3, 96)
+
+
+WORKERS = [("loky", 1), ("loky", 2), ("threading", 2), ("dask", 2)]
+
+
+def test_workers_of_all_kinds_and_numbers_give_the_same_bytes(photos, tmp_path):
+    """The networks of a process with all threads need not agree with them, those of workers must."""
+    config, shards = tiny(shard_size=2), []
+    table = as_table(photos, ["index"] * len(photos))
+    for backend, workers in WORKERS:
+        executor = ExecutorConfig(backend=backend, workers=workers)
+        folder = tmp_path / f"{backend}-{workers}"
+        whitening = ShardStore(str(folder / "whitening"))
+        whitening.run(plan_region_whitening(table, config, executor))
+        store = ShardStore(str(folder / "descriptors"))
+        store.run(plan_global_extraction(table, config, executor, read_region_whitening(whitening)))
+        shards.append({file.name: file.read_bytes() for file in folder.rglob("*.npz")})
+    assert len(shards[0]) > 2
+    assert all(other == shards[0] for other in shards[1:])
 
 
 def test_unreadable_images_give_zero_rows_and_reasons(photos, tmp_path, caplog):

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.io import MlflowVariantRunDataset
-from landmark_retrieval.io.mlflow_run import flatten
+from landmark_retrieval.io.mlflow_run import flatten, table_digest
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,23 @@ def test_models_are_inputs_and_the_same_model_is_one_entry() -> None:
     (shared,) = first & second
     model = mlflow.get_logged_model(shared)
     assert (model.name, model.params) == ("gem", {"backbone.name": "resnet50", "scales": "[1, 0.5]"})
+
+
+def test_the_digest_of_a_table_is_of_its_images_not_of_their_place() -> None:
+    images = pd.DataFrame(
+        {
+            "image_id": [f"i{number}" for number in range(20_000)],
+            "path": [f"a/{number}.jpg" for number in range(20_000)],
+            "split": ["query", "index"] * 10_000,
+            "landmark_id": pd.array([1, None] * 10_000, dtype="Int64"),
+        }
+    )
+    moved = images.assign(path="elsewhere.jpg")
+    assert table_digest(moved) == table_digest(images)
+    changed = images.copy()
+    changed.loc[19_999, "split"] = "train"
+    assert table_digest(changed) != table_digest(images)
+    assert table_digest(images.iloc[::-1]) != table_digest(images)
 
 
 def test_everything_is_logged_in_a_nested_run() -> None:

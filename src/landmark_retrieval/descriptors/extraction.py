@@ -79,16 +79,17 @@ def plan_global_extraction(
         identity,
         hashlib.sha256(whitening.mean.tobytes() + whitening.projection.tobytes()).hexdigest(),
     )
+    executor = executor or ExecutorConfig()
     tasks = []
     for start in range(0, len(table), config.shard_size):
         stop = min(start + config.shard_size, len(table))
         rows = range(start, stop)
         fingerprint = digest(content, start, [(ids[row], *file_state(paths[row])) for row in rows])
-        compute = partial(compute_shard, start, paths[start:stop], config, whitening)
+        compute = executor.alike(partial(compute_shard, start, paths[start:stop], config, whitening))
         tasks.append(ShardTask(f"global-{start:08d}", fingerprint, compute))
     description = f"{config.pooling.kind} descriptors ({config.backbone.name})"
     metadata, parameters = {"images": len(table)}, {**options, "backbone": identity}
-    return ShardPlan(description, tasks, executor or ExecutorConfig(), metadata, parameters)
+    return ShardPlan(description, tasks, executor, metadata, parameters)
 
 
 def compute_shard(
@@ -180,11 +181,13 @@ def plan_region_whitening(
     )
     identity = network_identity(config)
     fingerprint = digest(VERSION, options, identity, [file_state(path) for path in paths])
-    task = ShardTask("region-whitening", fingerprint, partial(region_whitening_shard, paths, config))
+    executor = executor or ExecutorConfig()
+    compute = executor.alike(partial(region_whitening_shard, paths, config))
+    task = ShardTask("region-whitening", fingerprint, compute)
     return ShardPlan(
         f"whitening of regions ({config.backbone.name})",
         [task],
-        executor or ExecutorConfig(),
+        executor,
         parameters={**options, "backbone": identity},
     )
 

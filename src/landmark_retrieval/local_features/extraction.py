@@ -139,6 +139,7 @@ def plan_local_extraction(
         config.max_keypoints,
         hashlib.sha256(pca.mean.tobytes() + pca.projection.tobytes()).hexdigest(),
     )
+    executor = executor or ExecutorConfig()
     tasks = []
     for start in range(0, len(table), config.shard_size):
         stop = min(start + config.shard_size, len(table))
@@ -149,7 +150,7 @@ def plan_local_extraction(
             ShardTask(
                 f"local-{start:08d}",
                 fingerprint,
-                partial(compute_shard, start, paths[start:stop], config, pca),
+                executor.alike(partial(compute_shard, start, paths[start:stop], config, pca)),
             )
         )
     dimensions = build_extractor(config.extractor).dimensions if pca.is_none else pca.projection.shape[1]
@@ -162,7 +163,7 @@ def plan_local_extraction(
         "max_side": config.max_side,
     }
     options = config.model_dump(mode="json", include={"extractor", "max_side", "max_keypoints"})
-    return ShardPlan(f"local features ({name})", tasks, executor or ExecutorConfig(), metadata, options)
+    return ShardPlan(f"local features ({name})", tasks, executor, metadata, options)
 
 
 def compute_shard(

@@ -33,7 +33,7 @@ class RansacConfig(Configuration):
 
     Attributes:
         method: `pydegensac` (LO-RANSAC of Chum et al., x86-64 Linux only), `opencv_usac`
-            (MAGSAC++ of Barath et al.) or `poselib` (LO-RANSAC of Larsson; to be installed separately).
+            (MAGSAC++ of Barath et al.) or `poselib` (LO-RANSAC of Larsson).
         threshold: largest distance of an inlier from its predicted place, in pixels of a picture whose long
             side is `reference_side`.
         reference_side: length in pixels that the long side of every picture is scaled to before estimation,

@@ -19,7 +19,8 @@ from landmark_retrieval.data_sets import (
     relevant_index_rows,
     split_counts,
 )
-from landmark_retrieval.descriptors import Descriptors
+from landmark_retrieval.descriptors import Descriptors, GlobalDescriptorConfig
+from landmark_retrieval.descriptors.extraction import network_identity
 from landmark_retrieval.evaluation import (
     VARIANTS,
     BootstrapConfig,
@@ -37,7 +38,8 @@ from landmark_retrieval.evaluation.protocols import evaluate_protocol
 from landmark_retrieval.graph import LabelBridge, Traversal
 from landmark_retrieval.images import image_sources
 from landmark_retrieval.io.mlflow_run import flatten
-from landmark_retrieval.local_features import LocalFeatureStore
+from landmark_retrieval.local_features import LocalFeaturesConfig, LocalFeatureStore
+from landmark_retrieval.local_features.extraction import extractor_identity
 from landmark_retrieval.pipelines.features.pipeline import DESCRIPTORS
 from landmark_retrieval.reporting import (
     Findings,
@@ -141,10 +143,7 @@ def describe_run(variant: str) -> Callable[..., VariantRun]:
                 "commit": facts["commit"],
             },
             inputs={str(plain["data_set"]["name"]): images},
-            models={
-                name: {"data_set": plain["data_set"]["name"], **plain[name]}
-                for name in (*DESCRIPTORS, "local_features")
-            },
+            models=_models(plain),
             tables={"submission.csv": submission},
             figures={"average_precision.png": figure},
         )
@@ -211,6 +210,16 @@ def make_report(
 def _findings(rankings: tuple[Ranking, ...], **more: Any) -> Findings:
     rows = {name: ranking.rows for name, ranking in zip(VARIANTS, rankings, strict=True)}
     return Findings(rankings=rows, **more)
+
+
+def _models(parameters: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the models of a run and what they depend on: options, data set, state of their weights."""
+    models = {name: dict(parameters[name]) for name in (*DESCRIPTORS, "local_features")}
+    for name in DESCRIPTORS:
+        models[name]["network"] = network_identity(GlobalDescriptorConfig.model_validate(parameters[name]))
+    extractor = LocalFeaturesConfig.model_validate(parameters["local_features"]).extractor
+    models["local_features"]["network"] = extractor_identity(extractor)
+    return {name: {"data_set": parameters["data_set"]["name"], **model} for name, model in models.items()}
 
 
 def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
