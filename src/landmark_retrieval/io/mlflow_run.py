@@ -98,8 +98,8 @@ class MlflowVariantRunDataset(AbstractDataset["VariantRun", dict[str, float]]):
                 {_key(name): _cut(str(value), MAX_TAG_VAL_LENGTH) for name, value in tags.items()}
             )
             for name, images in data.inputs.items():
-                table = from_pandas(images, name=name, digest=table_digest(images))
-                mlflow.log_input(table, context="evaluation")
+                data_set = from_pandas(images, name=name, digest=table_digest(images))
+                mlflow.log_input(data_set, context="evaluation")
             _log_models(data.models, experiment_id)
             for file_name, table in data.tables.items():
                 mlflow.log_text(table.to_csv(index=False), file_name)
