@@ -53,7 +53,7 @@ def test_failure_within_a_variants_run_marks_both(
     project_with_results: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mlflow, "log_figure", fail)
-    assert "the disk is full" in project_with_results.refuse("--nodes", "evaluation.blend.log_mlflow_run")
+    assert "the disk is full" in project_with_results.refuse("--nodes", "evaluation.log_mlflow_run_of_blend")
     runs = by_name(project_with_results.mlflow_runs())
     assert {name: run.info.status for name, run in runs.items()} == {
         "__default__": "FAILED",
@@ -76,7 +76,7 @@ def test_a_run_of_the_caller_is_used_and_stays_open(project_with_results: Projec
         bootstrap_project(project_with_results.root)
         mlflow.set_experiment("mine")
         with mlflow.start_run(run_name="mine") as outer:
-            arguments = ["run", "--env", "test", "--nodes", "evaluation.blend.log_mlflow_run"]
+            arguments = ["run", "--env", "test", "--nodes", "evaluation.log_mlflow_run_of_blend"]
             result = CliRunner().invoke(cli, arguments)
             assert result.exit_code == 0, result.output
             active = mlflow.active_run()

@@ -128,8 +128,9 @@ def create_scoring_pipeline(variant: str) -> Pipeline:
                     "parameters",
                 ],
                 outputs=f"{variant}.mlflow_run",
-                name="log_mlflow_run",
-                namespace=namespace,
+                name=f"log_mlflow_run_of_{variant}",
+                # Not in the variant's own box: it reads the intervals, which all variants' boxes lead to.
+                namespace=NAMESPACE,
             ),
         ]
     )
