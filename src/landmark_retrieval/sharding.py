@@ -22,12 +22,12 @@ import numpy as np
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from landmark_retrieval.configuration import Configuration, digest
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.shard_arrays import ShardArrays
+from landmark_retrieval.threads import one_thread
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class ExecutorConfig(Configuration):
 
 
 def _in_one_thread(compute: Callable[[], Arrays]) -> Arrays:
-    with threadpool_limits(1):
+    with one_thread():
         return compute()
 
 
