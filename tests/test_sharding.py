@@ -8,10 +8,13 @@ import sys
 import textwrap
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.sharding import (
@@ -269,3 +272,25 @@ def test_resume_after_the_whole_run_is_killed(tmp_path, reference):
     assert computed(tmp_path / "trace.txt") == list(range(5))
     assert shard_bytes(store.root) == reference
     assert not torn.exists()
+
+
+def numpy_threads(seconds: float) -> dict[str, Any]:
+    """Return the arrays of a shard: how many threads BLAS had while it was computed."""
+    with threadpool_limits(1):
+        time.sleep(seconds)  # shards end in another order than they begin
+        return {"threads": np.array(sorted(blas_threads()))}
+
+
+def blas_threads() -> set[int]:
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+def test_worker_threads_share_a_limit_and_leave_none_behind(tmp_path: Path) -> None:
+    before = blas_threads()
+    tasks = [
+        ShardTask(f"shard-{number}", "x", partial(numpy_threads, 0.05 * (number % 3))) for number in range(12)
+    ]
+    store = ShardStore(str(tmp_path / "store"))
+    store.run(ShardPlan("threads", tasks, ExecutorConfig(backend="threading", workers=3)))
+    assert all(shard["threads"].tolist() == [1] for shard in store)
+    assert blas_threads() == before

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from landmark_retrieval.data_sets import NO_LANDMARK, landmark_names, landmark_of
 from landmark_retrieval.descriptors import Descriptors, blend, build_model, describe_images, whiten_rows
@@ -25,7 +26,6 @@ from landmark_retrieval.knn.neighbors import Neighbors
 from landmark_retrieval.knn.search import check_inputs, search_checked
 from landmark_retrieval.local_features.extraction import build_extractor, extract_features
 from landmark_retrieval.search.index import SearchIndex
-from landmark_retrieval.threads import one_thread
 from landmark_retrieval.verification import expand, neighbor_inliers, rerank
 from landmark_retrieval.verification.pairs import pair_seed, verify_pair
 
@@ -183,7 +183,7 @@ class PhotoSearch:
         features = extract_features(load_image(photo), index.local_features, index.local_pca)
         top = [int(row) for row in nearest.neighbors[0, : config.candidates] if row >= 0]
         inliers = []
-        with one_thread():
+        with threadpool_limits(1):
             for row in top:
                 table_row = index.rows.index.start + row
                 seed = pair_seed(config.seed, seed_row, table_row)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from landmark_retrieval.configuration import Configuration, digest
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.sharding import Arrays, ExecutorConfig, ShardPlan, ShardStore, ShardTask
-from landmark_retrieval.threads import one_thread
 from landmark_retrieval.verification.device_matching import NOTHING, match_many, matching_device
 from landmark_retrieval.verification.floors import default_floor
 from landmark_retrieval.verification.matching import MatchingConfig, is_hopeless, match
@@ -163,7 +163,7 @@ class VerifyPairs:
         inliers = np.zeros(len(self.pairs), np.int32)
         homographies = np.zeros((len(self.pairs), 3, 3), np.float32)
         device = matching_device(self.config.matching.device)
-        with one_thread():
+        with threadpool_limits(1):
             for row_a, start, stop in _runs(self.pairs[:, 0]):
                 a = self.features.get(row_a)
                 others = [self.features.get(row_b) for row_b in self.pairs[start:stop, 1].tolist()]
