@@ -113,13 +113,15 @@ def plan_memory(queries: int, database: int, dimensions: int, config: KnnConfig,
         noted = (rows + FALLBACK_QUERIES) * (gathered_width(config.k) * 8 + 8)
         return rows * (per_row + 16) + products + candidates + fallback + noted
 
-    while fixed() > available / 2 and (rows > SMALLEST_QUERIES or tile > SMALLEST_TILE):
+    smallest = min(database, SMALLEST_TILE)
+    while (fixed() > available / 2 or available - fixed() < smallest * per_row) and (
+        rows > SMALLEST_QUERIES or tile > SMALLEST_TILE
+    ):
         if rows > SMALLEST_QUERIES and (rows * 4 >= tile or tile <= SMALLEST_TILE):
             rows = max(SMALLEST_QUERIES, rows // 2)
         else:
             tile = max(SMALLEST_TILE, tile // 2)
     block = int((available - fixed()) // per_row)
-    smallest = min(database, SMALLEST_TILE)
     if block < smallest:
         needed = (result + reading + fixed() + smallest * per_row) / (1 - HEADROOM[0]) / GIB
         raise LandmarkRetrievalError(
