@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 from torch.nn import functional
 
 from landmark_retrieval.descriptors import (
@@ -188,12 +189,16 @@ def test_tasks_travel_to_other_processes(photos):
     assert shard["rows"].tolist() == [0, 1, 2] and shard["descriptors"].shape == (3, 96)
 
 
+def blas_threads():
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
 WORKERS = [("loky", 1), ("loky", 2), ("threading", 2), ("dask", 2)]
 
 
 def test_workers_of_all_kinds_and_numbers_give_the_same_bytes(photos, tmp_path):
     """The networks of a process with all threads need not agree with them, those of workers must."""
-    config, shards = tiny(shard_size=2), []
+    config, shards, threads = tiny(shard_size=2), [], blas_threads()
     table = as_table(photos, ["index"] * len(photos))
     for backend, workers in WORKERS:
         executor = ExecutorConfig(backend=backend, workers=workers)
@@ -205,6 +210,7 @@ def test_workers_of_all_kinds_and_numbers_give_the_same_bytes(photos, tmp_path):
         shards.append({file.name: file.read_bytes() for file in folder.rglob("*.npz")})
     assert len(shards[0]) > 2
     assert all(other == shards[0] for other in shards[1:])
+    assert blas_threads() == threads, "a limit was left behind"
 
 
 def test_unreadable_images_give_zero_rows_and_reasons(photos, tmp_path, caplog):
