@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_limits
 
+from blas_threads import blas_threads
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.sharding import (
     ExecutorConfig,
@@ -279,10 +280,6 @@ def numpy_threads(seconds: float) -> dict[str, Any]:
     with threadpool_limits(1):
         time.sleep(seconds)  # shards end in another order than they begin
         return {"threads": np.array(sorted(blas_threads()))}
-
-
-def blas_threads() -> set[int]:
-    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
 
 
 def test_worker_threads_share_a_limit_and_leave_none_behind(tmp_path: Path) -> None:

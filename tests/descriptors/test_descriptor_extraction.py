@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from threadpoolctl import threadpool_info
 from torch.nn import functional
 
+from blas_threads import blas_threads
 from landmark_retrieval.descriptors import (
     BackboneConfig,
     DescriptorModel,
@@ -187,10 +187,6 @@ def test_tasks_travel_to_other_processes(photos):
     task = plan_global_extraction(as_table(photos), tiny()).tasks[0]
     shard = pickle.loads(pickle.dumps(task)).compute()
     assert shard["rows"].tolist() == [0, 1, 2] and shard["descriptors"].shape == (3, 96)
-
-
-def blas_threads():
-    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
 
 
 WORKERS = [("loky", 1), ("loky", 2), ("threading", 2), ("dask", 2)]

@@ -6,8 +6,8 @@ import faiss
 import numpy as np
 import pytest
 import torch
-from threadpoolctl import threadpool_info
 
+from blas_threads import blas_threads
 from landmark_retrieval.knn.products import (
     PRODUCTS,
     as_tensor,
@@ -15,11 +15,6 @@ from landmark_retrieval.knn.products import (
     full_precision,
     library_threads,
 )
-
-
-def numpy_threads():
-    """Return the numbers of threads of the BLAS libraries that are loaded."""
-    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
@@ -72,7 +67,7 @@ def test_threads_of_libraries_are_limited_and_come_back():
     try:
         with library_threads(1):
             assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == (1, 1)
-            assert numpy_threads() == {1}
+            assert blas_threads() == {1}
         with library_threads(8):
             assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == (3, 3)
         assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == (3, 3)
