@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,20 @@ def render(landmark: int, view: int, size: tuple[int, int] = (96, 72)) -> Image.
         box = [int(left), int(top), int(left + width), int(top + height)]
         (draw.ellipse if number % 2 else draw.rectangle)(box, fill=colour, outline="black")
     return image
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    """A process in which PyTorch and FAISS have been told how many threads to take."""
+    import faiss
+    import torch
+
+    before = torch.get_num_threads(), faiss.omp_get_max_threads()
+    torch.set_num_threads(3)
+    faiss.omp_set_num_threads(3)
+    yield
+    torch.set_num_threads(before[0])
+    faiss.omp_set_num_threads(before[1])
 
 
 @pytest.fixture

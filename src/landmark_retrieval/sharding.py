@@ -22,12 +22,12 @@ import numpy as np
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from landmark_retrieval.configuration import Configuration, digest
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.shard_arrays import ShardArrays
+from landmark_retrieval.threads import library_threads
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class ExecutorConfig(Configuration):
 
 
 def _in_one_thread(compute: Callable[[], Arrays]) -> Arrays:
-    with threadpool_limits(1):
+    with library_threads(1):
         return compute()
 
 
@@ -361,9 +361,9 @@ def _execute(jobs: Iterator[Any], executor: ExecutorConfig, count: int) -> Itera
         yield from _execute_on_dask(jobs, executor, count)
     else:
         workers = min(executor.workers or cpu_count(), count)
-        # The threads of BLAS are the whole process's: were each worker thread to limit them and to put them
-        # back, the last one could put back the limit of another.
-        limit = threadpool_limits(1, user_api="blas") if executor.backend == "threading" else nullcontext()
+        # The threads of libraries are the whole process's: were each worker thread to limit them and to put
+        # them back, one could put back the limit of another.
+        limit = library_threads(1) if executor.backend == "threading" else nullcontext()
         with limit, parallel_config(backend=executor.backend):
             yield from Parallel(n_jobs=workers, return_as="generator_unordered")(jobs)
 

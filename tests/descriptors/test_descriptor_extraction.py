@@ -192,6 +192,7 @@ def test_tasks_travel_to_other_processes(photos):
 WORKERS = [("loky", 1), ("loky", 2), ("threading", 2), ("dask", 2)]
 
 
+@pytest.mark.usefixtures("three_threads")
 def test_workers_of_all_kinds_and_numbers_give_the_same_bytes(photos, tmp_path):
     """The networks of a process with all threads need not agree with them, those of workers must."""
     config, shards, threads = tiny(shard_size=2), [], blas_threads()

@@ -1,20 +1,12 @@
-"""Matrix products on the CPU: the same up to rounding, limited to threads, at full precision."""
+"""Matrix products on the CPU: the same up to rounding, at full precision."""
 
 import warnings
 
-import faiss
 import numpy as np
 import pytest
 import torch
 
-from blas_threads import blas_threads
-from landmark_retrieval.knn.products import (
-    PRODUCTS,
-    as_tensor,
-    fastest_product,
-    full_precision,
-    library_threads,
-)
+from landmark_retrieval.knn.products import PRODUCTS, as_tensor, fastest_product, full_precision
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
@@ -58,19 +50,3 @@ def test_precision_is_full_and_comes_back():
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def test_threads_of_libraries_are_limited_and_come_back():
-    before = torch.get_num_threads(), faiss.omp_get_max_threads()
-    torch.set_num_threads(3)
-    faiss.omp_set_num_threads(3)
-    try:
-        with library_threads(1):
-            assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == (1, 1)
-            assert blas_threads() == {1}
-        with library_threads(8):
-            assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == (3, 3)
-        assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == (3, 3)
-    finally:
-        torch.set_num_threads(before[0])
-        faiss.omp_set_num_threads(before[1])

@@ -19,7 +19,7 @@ from landmark_retrieval.knn.config import ApproximateConfig, KnnConfig
 from landmark_retrieval.knn.engines import QUERIES_AT_A_TIME, Best
 from landmark_retrieval.knn.kernel import score_candidates
 from landmark_retrieval.knn.neighbors import Neighbors
-from landmark_retrieval.knn.products import library_threads
+from landmark_retrieval.threads import library_threads
 
 BLOCK_BYTES = 64 << 20
 """Bytes of descriptors that are added to the index, or scored again, at a time."""

@@ -13,13 +13,11 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
-import faiss
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
-from landmark_retrieval.graph.compiled import thread_count
+from landmark_retrieval.threads import library_threads
 
 logger = logging.getLogger(__name__)
 
@@ -46,23 +44,6 @@ class _Writable:
 def as_tensor(array: NDArray[np.float32]) -> torch.Tensor:
     """Return a tensor on the memory of an array that may be read-only; it must not be written to."""
     return torch.from_numpy(array if array.flags.writeable else np.asarray(_Writable(array)))
-
-
-@contextlib.contextmanager
-def library_threads(threads: int) -> Iterator[None]:
-    """Let PyTorch, NumPy and FAISS use at most so many threads, and as many as before afterwards."""
-    before = torch.get_num_threads(), faiss.omp_get_max_threads()
-    fewer = threads < thread_count(0)
-    if threads < before[0]:
-        torch.set_num_threads(threads)
-    faiss.omp_set_num_threads(min(threads, before[1]))
-    try:
-        with threadpool_limits(threads, user_api="blas") if fewer else contextlib.nullcontext():
-            yield
-    finally:
-        if threads < before[0]:
-            torch.set_num_threads(before[0])
-        faiss.omp_set_num_threads(before[1])
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from landmark_retrieval.knn.config import KnnConfig
 from landmark_retrieval.knn.engines import Best
 from landmark_retrieval.knn.layout import choose_target, make_engine, plan_memory
 from landmark_retrieval.knn.neighbors import KnnGraph, Neighbors
-from landmark_retrieval.knn.products import library_threads
+from landmark_retrieval.threads import library_threads
 
 logger = logging.getLogger(__name__)
 
