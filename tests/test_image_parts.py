@@ -12,9 +12,10 @@ from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import (
     CroppedImage,
     UnreadableImageError,
-    file_state,
+    content_digest,
     image_sources,
     load_image,
+    source_contents,
 )
 
 
@@ -61,10 +62,13 @@ def test_a_part_outside_or_too_small_is_unreadable(photo: Path, box: tuple[float
         load_image(CroppedImage(str(photo), box))  # type: ignore[arg-type]
 
 
-def test_the_state_of_a_part_contains_its_box(photo: Path) -> None:
+def test_fingerprints_of_parts_contain_their_boxes(photo: Path) -> None:
     one, other = CroppedImage(str(photo), (0, 0, 50, 50)), CroppedImage(str(photo), (0, 0, 50, 51))
-    assert file_state(one)[:2] == file_state(other)[:2] == file_state(photo)
-    assert file_state(one) != file_state(other)
+    content = content_digest(photo)
+    read = source_contents([one, other, str(photo)])
+    assert read == [[content, 0, 0, 50, 50], [content, 0, 0, 50, 51], [content]]
+    known = source_contents([one, str(photo)], ["of one", "of photo"])
+    assert known == [["of one", 0, 0, 50, 50], ["of photo"]]
 
 
 def test_sources_of_a_table(photo: Path) -> None:

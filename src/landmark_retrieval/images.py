@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -117,18 +120,46 @@ def load_image(
     return rgb
 
 
-def file_state(path: str | Path | CroppedImage) -> tuple[float, ...]:
-    """Return size in bytes and time of change in ns of a file, (-1, -1) when it is missing.
-
-    For a part of an image its sides follow. Fingerprints of what was computed from an image contain this, so
-    that a changed photo is read again.
-    """
-    part = path.box if isinstance(path, CroppedImage) else ()
+def file_state(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return size in bytes and time of change in ns of a file, (-1, -1) when it is missing."""
     try:
         status = Path(path).stat()
     except OSError:
-        return -1, -1, *part
-    return status.st_size, status.st_mtime_ns, *part
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
+def content_digest(path: str | os.PathLike[str]) -> str:
+    """Return a digest of the bytes of a file, 16 hexadecimal digits; "" when it cannot be read.
+
+    A file is read once in a process as long as its size and its time of change stay as they are.
+    """
+    return _content_digest(os.fspath(path), file_state(path))
+
+
+@lru_cache(maxsize=1 << 16)
+def _content_digest(path: str, state: tuple[int, int]) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+    except OSError:
+        return ""
+
+
+def source_contents(
+    sources: Sequence[Source], contents: Sequence[str] | NDArray[np.str_] | None = None
+) -> list[list[object]]:
+    """Return what fingerprints of work on images hold of them, so that a changed photo is read again.
+
+    Args:
+        sources: images, or parts of them, of which the sides follow the digest.
+        contents: `content_digest` of each; read now when None.
+    """
+    digests = map(content_digest, sources) if contents is None else map(str, contents)
+    return [
+        [content, *(source.box if isinstance(source, CroppedImage) else ())]
+        for source, content in zip(sources, digests, strict=True)
+    ]
 
 
 def resize_long_side(image: Image.Image, max_side: int, min_side: int = 32) -> Image.Image:

@@ -110,6 +110,8 @@ def test_weights_from_a_file(tmp_path, suffix, prefix):
         torch.testing.assert_close(build_backbone(config)(image()), source(image()))
     before = weights_identity(config)
     path.touch()
+    assert weights_identity(config) == before
+    path.write_bytes(path.read_bytes() + b" ")
     assert weights_identity(config) != before
 
 

@@ -39,7 +39,7 @@ from landmark_retrieval.descriptors.loading import (
     target_sizes,
 )
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.images import load_image
+from landmark_retrieval.images import content_digest, load_image
 from landmark_retrieval.sharding import ExecutorConfig, ShardStore
 
 TINY = BackboneConfig(name="test_resnet", weights="random")
@@ -169,6 +169,10 @@ def test_shards_are_resumed_and_made_anew_when_something_changed(photos, tmp_pat
     whitening = Whitening(np.zeros(96, np.float32), np.eye(96, dtype=np.float32))
     assert not set(names(table, whitening=whitening)) & set(before)
     os.utime(photos[4], (1, 1))
+    assert names(table) == before
+    known = plan_global_extraction(table, config, contents=[content_digest(path) for path in photos])
+    assert [task.file_name for task in known.tasks] == before
+    save_image("4.png", 90, 60, seed=44)
     changed = names(table)
     assert [a == b for a, b in zip(before, changed, strict=True)] == [True, False, True]
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.images import load_image
+from landmark_retrieval.images import content_digest, load_image
 from landmark_retrieval.local_features import (
     LocalFeatureStore,
     LocalPca,
@@ -106,6 +106,8 @@ def test_a_changed_photo_changes_its_shard_only(store, table, config):
     Image.new("RGB", (100, 90), "red").save(table["path"].iloc[7])
     after = [task.fingerprint for task in plan_local_extraction(table, config).tasks]
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, True, False]
+    known = plan_local_extraction(table, config, contents=[content_digest(path) for path in table["path"]])
+    assert [task.fingerprint for task in known.tasks] == after
 
 
 def test_whatever_changes_features_changes_fingerprints(table, config, make_config):

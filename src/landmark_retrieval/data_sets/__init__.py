@@ -1,5 +1,6 @@
 """Readers: what a data set is on disk becomes one image table."""
 
+from landmark_retrieval.data_sets.contents import plan_image_contents, read_image_contents
 from landmark_retrieval.data_sets.folder import read_image_folder
 from landmark_retrieval.data_sets.hold_out import SOURCE_ROW, hold_out_train
 from landmark_retrieval.data_sets.image_table import (
@@ -27,7 +28,9 @@ __all__ = [
     "hold_out_train",
     "landmark_names",
     "landmark_of",
+    "plan_image_contents",
     "prepare_image_table",
+    "read_image_contents",
     "read_image_folder",
     "relevant_index_rows",
     "split_counts",

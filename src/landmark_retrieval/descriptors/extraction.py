@@ -39,7 +39,7 @@ from landmark_retrieval.descriptors.whitening import (
     whitening_rows,
 )
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.images import Source, file_state, image_sources
+from landmark_retrieval.images import Source, content_digest, image_sources, source_contents
 from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore, ShardTask
 
 logger = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ def plan_global_extraction(
     config: GlobalDescriptorConfig,
     executor: ExecutorConfig | None = None,
     region_whitening: Whitening | None = None,
+    contents: Sequence[str] | NDArray[np.str_] | None = None,
 ) -> ShardPlan:
     """Plan the description of every image of a table.
 
@@ -64,6 +65,7 @@ def plan_global_extraction(
         config: how images become descriptors.
         executor: where shards are computed; default: in this process, which is right for a GPU.
         region_whitening: what `read_region_whitening` returned.
+        contents: what `read_image_contents` returned; None reads all images to digest them.
     """
     whitening = region_whitening or Whitening.none()
     ids = table["image_id"].to_numpy(dtype=str)
@@ -73,7 +75,7 @@ def plan_global_extraction(
         include={"pooling", "max_side", "size_multiple", "scales", "scale_power", "precision"},
     )
     identity = network_identity(config)
-    content = digest(
+    network = digest(
         VERSION,
         options,
         identity,
@@ -83,8 +85,9 @@ def plan_global_extraction(
     tasks = []
     for start in range(0, len(table), config.shard_size):
         stop = min(start + config.shard_size, len(table))
-        rows = range(start, stop)
-        fingerprint = digest(content, start, [(ids[row], *file_state(paths[row])) for row in rows])
+        known = None if contents is None else contents[start:stop]
+        images = source_contents(paths[start:stop], known)
+        fingerprint = digest(network, start, ids[start:stop].tolist(), images)
         compute = executor.alike(partial(compute_shard, start, paths[start:stop], config, whitening))
         tasks.append(ShardTask(f"global-{start:08d}", fingerprint, compute))
     description = f"{config.pooling.kind} descriptors ({config.backbone.name})"
@@ -180,7 +183,7 @@ def plan_region_whitening(
         mode="json", include={"pooling", "max_side", "size_multiple", "precision", "region_whitening"}
     )
     identity = network_identity(config)
-    fingerprint = digest(VERSION, options, identity, [file_state(path) for path in paths])
+    fingerprint = digest(VERSION, options, identity, source_contents(paths))
     executor = executor or ExecutorConfig()
     compute = executor.alike(partial(region_whitening_shard, paths, config))
     task = ShardTask("region-whitening", fingerprint, compute)
@@ -264,6 +267,13 @@ def build_model(config: GlobalDescriptorConfig, region_whitening: Whitening | No
     """Return the model of a configuration on its device, ready for inference.
 
     The network is loaded once per process and configuration.
+
+    Args:
+        config: backbone, pooling and device.
+        region_whitening: the layer after the pooling, what `read_region_whitening` returned; None for none.
+
+    Raises:
+        LandmarkRetrievalError: weights cannot be had or do not fit, or the layer is of another network.
     """
     device = choose_device(config.device)
     trained, pooling = trained_of(config), config.pooling
@@ -294,10 +304,10 @@ def _cached_backbone(
 
 
 def network_identity(config: GlobalDescriptorConfig) -> dict[str, Any]:
-    """Return what the network depends on, for fingerprints: of files size and time of change."""
+    """Return what the network depends on, for fingerprints: of files a digest of their content."""
     identity = weights_identity(config.backbone)
     if config.trained:
-        identity["trained"] = [config.trained_file, *file_state(str(config.trained_file))]
+        identity["trained"] = content_digest(str(config.trained_file))
     return identity
 
 

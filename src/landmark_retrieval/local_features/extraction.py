@@ -19,10 +19,11 @@ from landmark_retrieval.descriptors.heap import retained_heap
 from landmark_retrieval.images import (
     Source,
     UnreadableImageError,
-    file_state,
+    content_digest,
     image_sources,
     load_image,
     resize_long_side,
+    source_contents,
 )
 from landmark_retrieval.local_features.base import LocalFeatureExtractor, LocalFeatures
 from landmark_retrieval.local_features.config import (
@@ -53,11 +54,11 @@ def build_extractor(config: ExtractorConfig) -> LocalFeatureExtractor:
 
 
 def extractor_identity(config: ExtractorConfig) -> dict[str, Any]:
-    """Return what features depend on, for fingerprints: for weights files also size and time of change."""
+    """Return what features depend on, for fingerprints: of files a digest of their content."""
     identity = config.model_dump(mode="json")
     if isinstance(config, DelfConfig):
         identity["backbone"] = weights_identity(config.backbone)
-        identity["attention"] = config.attention and [config.attention, *file_state(config.attention)]
+        identity["attention"] = config.attention and content_digest(config.attention)
     return identity
 
 
@@ -116,6 +117,7 @@ def plan_local_extraction(
     config: LocalFeaturesConfig,
     executor: ExecutorConfig | None = None,
     pca: LocalPca | None = None,
+    contents: Sequence[str] | NDArray[np.str_] | None = None,
 ) -> ShardPlan:
     """Plan the extraction of every image of a table.
 
@@ -128,11 +130,12 @@ def plan_local_extraction(
         config: parameters.
         executor: where shards are computed; default: in this process, which is right for a GPU.
         pca: what `fit_local_pca` returned.
+        contents: what `read_image_contents` returned; None reads all images to digest them.
     """
     ids = table["image_id"].to_numpy(dtype=str)
     paths = image_sources(table)
     pca = pca or LocalPca.none()
-    content = digest(
+    extractor = digest(
         VERSION,
         extractor_identity(config.extractor),
         config.max_side,
@@ -143,9 +146,9 @@ def plan_local_extraction(
     tasks = []
     for start in range(0, len(table), config.shard_size):
         stop = min(start + config.shard_size, len(table))
-        fingerprint = digest(
-            content, start, [(ids[row], *file_state(paths[row])) for row in range(start, stop)]
-        )
+        known = None if contents is None else contents[start:stop]
+        images = source_contents(paths[start:stop], known)
+        fingerprint = digest(extractor, start, ids[start:stop].tolist(), images)
         tasks.append(
             ShardTask(
                 f"local-{start:08d}",

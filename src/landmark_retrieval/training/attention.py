@@ -23,7 +23,13 @@ from tqdm import tqdm
 from landmark_retrieval.configuration import Configuration, digest
 from landmark_retrieval.descriptors.backbones import build_backbone, weights_identity
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.images import Source, UnreadableImageError, file_state, load_image, resize_long_side
+from landmark_retrieval.images import (
+    Source,
+    UnreadableImageError,
+    load_image,
+    resize_long_side,
+    source_contents,
+)
 from landmark_retrieval.local_features.attention import HIDDEN, AttentionHead
 from landmark_retrieval.local_features.config import DelfConfig, LocalFeaturesConfig
 from landmark_retrieval.local_features.delf import STRIDE, tiled_size
@@ -87,7 +93,7 @@ class AttentionPlan:
             self.config.model_dump(mode="json"),
             self.features.max_side,
             weights_identity(self.extractor.backbone),
-            [file_state(source) for source in self.sources],
+            source_contents(self.sources),
             self.labels.tolist(),
         )
 

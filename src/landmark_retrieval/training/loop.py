@@ -28,7 +28,7 @@ from landmark_retrieval.descriptors.heap import retained_heap
 from landmark_retrieval.descriptors.model import DescriptorModel, whitening_layer
 from landmark_retrieval.descriptors.trained import TrainedDescriptor
 from landmark_retrieval.evaluation.gld import average_precision
-from landmark_retrieval.images import Source, file_state
+from landmark_retrieval.images import Source, source_contents
 from landmark_retrieval.training.batches import batches_per_epoch, draw_batches, landmarks_alike
 from landmark_retrieval.training.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
 from landmark_retrieval.training.config import TrainingConfig
@@ -83,7 +83,7 @@ class TrainingPlan:
             self.config.model_dump(mode="json", exclude=ignored),
             self.descriptor.model_dump(mode="json", include={"pooling"}),
             network_identity(self.descriptor),
-            [file_state(source) for source in (*self.sources, *self.held_out_sources)],
+            source_contents([*self.sources, *self.held_out_sources]),
             self.labels.tolist(),
             digest(self.whitening.projection.tobytes().hex()),
         )

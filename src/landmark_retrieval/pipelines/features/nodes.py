@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from landmark_retrieval.data_sets import DataSetConfig, prepare_image_table
+from landmark_retrieval.data_sets import (
+    DataSetConfig,
+    plan_image_contents,
+    prepare_image_table,
+    read_image_contents,
+)
 from landmark_retrieval.descriptors import (
     BlendConfig,
     Descriptors,
@@ -36,6 +41,11 @@ def prepare_images(photos: pd.DataFrame, config: DataSetConfig) -> pd.DataFrame:
     return prepare_image_table(photos, config)
 
 
+def digest_images(images: pd.DataFrame, executor: ExecutorConfig) -> ShardPlan:
+    """Plan the digests of all photos, by which changed ones are known."""
+    return plan_image_contents(images, executor)
+
+
 def fit_whitening_layer(
     images: pd.DataFrame, config: GlobalDescriptorConfig, executor: ExecutorConfig
 ) -> ShardPlan:
@@ -45,12 +55,14 @@ def fit_whitening_layer(
 
 def extract_descriptors(
     images: pd.DataFrame,
+    contents: ShardStore,
     region_whitening: ShardStore,
     config: GlobalDescriptorConfig,
     executor: ExecutorConfig,
 ) -> ShardPlan:
     """Plan the description of every image at several scales."""
-    return plan_global_extraction(images, config, executor, read_region_whitening(region_whitening))
+    whitening = read_region_whitening(region_whitening)
+    return plan_global_extraction(images, config, executor, whitening, read_image_contents(contents))
 
 
 def fit_descriptor_whitening(
@@ -81,10 +93,14 @@ def fit_local_features_pca(images: pd.DataFrame, config: LocalFeaturesConfig) ->
 
 
 def extract_local_features(
-    images: pd.DataFrame, pca: LocalPca, config: LocalFeaturesConfig, executor: ExecutorConfig
+    images: pd.DataFrame,
+    contents: ShardStore,
+    pca: LocalPca,
+    config: LocalFeaturesConfig,
+    executor: ExecutorConfig,
 ) -> ShardPlan:
     """Plan the extraction of local features of every image."""
-    return plan_local_extraction(images, config, executor, pca)
+    return plan_local_extraction(images, config, executor, pca, read_image_contents(contents))
 
 
 def collect_skipped_images(

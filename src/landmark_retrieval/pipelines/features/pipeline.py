@@ -12,49 +12,41 @@ DESCRIPTORS = ("gem", "dir")
 
 def create_pipeline(**_: object) -> Pipeline:
     """Return the features pipeline."""
-    return (
-        Pipeline(
-            [
-                Node(
-                    nodes.prepare_images,
-                    inputs=["photos", "params:data_set"],
-                    outputs="image_table",
-                    name="prepare_image_table",
-                )
-            ]
-        )
-        + sum((create_descriptor_pipeline(name) for name in DESCRIPTORS), start=Pipeline([]))
-        + Pipeline(
-            [
-                Node(
-                    nodes.blend_descriptors,
-                    inputs=["image_table", "params:blend", *(f"{name}.descriptors" for name in DESCRIPTORS)],
-                    outputs="blend.descriptors",
-                    name="concatenate_descriptors",
-                    namespace="blend",
-                ),
-                Node(
-                    nodes.fit_local_features_pca,
-                    inputs=["image_table", "params:local_features"],
-                    outputs="local_features_pca",
-                    name="fit_pca",
-                    namespace="local",
-                ),
-                Node(
-                    nodes.extract_local_features,
-                    inputs=["image_table", "local_features_pca", "params:local_features", "params:executor"],
-                    outputs="local_features",
-                    name="extract_features",
-                    namespace="local",
-                ),
-                Node(
-                    nodes.collect_skipped_images,
-                    inputs=["image_table", f"{DESCRIPTORS[0]}.raw_descriptors", "local_features"],
-                    outputs="skipped_images",
-                    name="collect_skipped_images",
-                ),
-            ]
-        )
+    descriptors = [f"{name}.descriptors" for name in DESCRIPTORS]
+    blend = Node(
+        nodes.blend_descriptors,
+        inputs=["image_table", "params:blend", *descriptors],
+        outputs="blend.descriptors",
+        name="concatenate_descriptors",
+        namespace="blend",
+    )
+    skipped = Node(
+        nodes.collect_skipped_images,
+        inputs=["image_table", f"{DESCRIPTORS[0]}.raw_descriptors", "local_features"],
+        outputs="skipped_images",
+        name="collect_skipped_images",
+    )
+    parts = [create_image_table_pipeline(), *map(create_descriptor_pipeline, DESCRIPTORS)]
+    return sum([*parts, Pipeline([blend]), create_local_pipeline(), Pipeline([skipped])], start=Pipeline([]))
+
+
+def create_image_table_pipeline() -> Pipeline:
+    """Return what lists the photos of a data set and tells changed ones."""
+    return Pipeline(
+        [
+            Node(
+                nodes.prepare_images,
+                inputs=["photos", "params:data_set"],
+                outputs="image_table",
+                name="prepare_image_table",
+            ),
+            Node(
+                nodes.digest_images,
+                inputs=["image_table", "params:executor"],
+                outputs="image_contents",
+                name="digest_images",
+            ),
+        ]
     )
 
 
@@ -74,7 +66,13 @@ def create_descriptor_pipeline(name: str) -> Pipeline:
             ),
             Node(
                 nodes.extract_descriptors,
-                inputs=["image_table", "region_whitening", "params:descriptor", "params:executor"],
+                inputs=[
+                    "image_table",
+                    "image_contents",
+                    "region_whitening",
+                    "params:descriptor",
+                    "params:executor",
+                ],
                 outputs="raw_descriptors",
                 name="extract_descriptors",
             ),
@@ -92,6 +90,34 @@ def create_descriptor_pipeline(name: str) -> Pipeline:
             ),
         ],
         namespace=name,
-        inputs={"image_table"},
+        inputs={"image_table", "image_contents"},
         parameters={"params:descriptor": f"params:{name}", "params:executor": "params:executor"},
+    )
+
+
+def create_local_pipeline() -> Pipeline:
+    """Return the extraction of local features."""
+    return Pipeline(
+        [
+            Node(
+                nodes.fit_local_features_pca,
+                inputs=["image_table", "params:local_features"],
+                outputs="local_features_pca",
+                name="fit_pca",
+                namespace="local",
+            ),
+            Node(
+                nodes.extract_local_features,
+                inputs=[
+                    "image_table",
+                    "image_contents",
+                    "local_features_pca",
+                    "params:local_features",
+                    "params:executor",
+                ],
+                outputs="local_features",
+                name="extract_features",
+                namespace="local",
+            ),
+        ]
     )
