@@ -2,7 +2,7 @@
 
     python -m benchmarks.scale [--fraction 20] [--dimensions 2048] [--memory-gib 4]
 
-The full job has 117,577 queries, 761,757 index images, and 4,132,914 training images of 203,094 landmarks.
+The full job has 117,577 queries, 761,757 index images, and 4,132,914 train images of 203,094 landmarks.
 Here all four are divided by `--fraction`. Descriptors are noise around one centre a landmark, float16 in
 memory-mapped files; landmarks differ in size as 1/rank; two thirds of the queries show none. RANSAC is not
 run: candidates of the same landmark get inliers, others none (`python -m benchmarks.verification` times
@@ -17,7 +17,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from landmark_retrieval.graph import (
     explore_exploit_with_labels,
     symmetrize,
 )
-from landmark_retrieval.knn import KnnConfig, KnnGraph, build_knn_graph, search
+from landmark_retrieval.knn import KnnConfig, KnnGraph, Neighbors, build_knn_graph, search
 from landmark_retrieval.verification import (
     ExpansionConfig,
     candidate_pairs,
@@ -104,7 +104,7 @@ def run(fraction: float, dimensions: int, budget: float, folder: Path) -> None:
     """Run every stage on the replica."""
     queries, index, train, landmarks = (round(size / fraction) for size in (QUERIES, INDEX, TRAIN, LANDMARKS))
     print(
-        f"synthetic, 1/{fraction:g}: {queries:,} queries, {index:,} index and {train:,} training images of "
+        f"synthetic, 1/{fraction:g}: {queries:,} queries, {index:,} index and {train:,} train images of "
         f"{landmarks:,} landmarks, {dimensions} dimensions, memory_gib {budget:g}"
     )
     of_queries = draw_landmarks(queries, landmarks, 0)
@@ -121,8 +121,23 @@ def run(fraction: float, dimensions: int, budget: float, folder: Path) -> None:
     products = 2.0 * (queries + index) * dimensions
     with stage("k-NN graph", products * index):
         graph = build_knn_graph(q, n, knn)
+    q2, n2, second = expand_and_rerank(q, n, graph, np.concatenate([of_queries, of_index]), knn)
+    with stage("search in the train images", products * train):
+        near = search(np.concatenate([q2, n2]), t, knn.model_copy(update={"k": 3}))
+    rankings = (graph.query_neighbors, second.query_neighbors, *traverse(second, near, of_train, q2, n2))
+    print_scores(rankings, of_queries, of_index, landmarks)
+    print(
+        f"  on disk: {sum(file.stat().st_size for file in folder.iterdir()) / 2**30:.2f} GiB of descriptors"
+    )
+
+
+def expand_and_rerank(
+    q: NDArray[Any], n: NDArray[Any], graph: KnnGraph, landmarks: NDArray[np.int64], knn: KnnConfig
+) -> tuple[NDArray[Any], NDArray[Any], KnnGraph]:
+    """Run the stages of QE-SV; return the expanded descriptors of both sides and their graph, re-ranked."""
+    queries, index, dimensions = len(q), len(n), q.shape[1]
     with stage("expansion of both sides"):
-        pairs = pretend_to_verify(graph, np.concatenate([of_queries, of_index]))
+        pairs = pretend_to_verify(graph, landmarks)
         q2, n2 = expand_queries_and_index(
             q,
             n,
@@ -135,7 +150,7 @@ def run(fraction: float, dimensions: int, budget: float, folder: Path) -> None:
             CANDIDATES,
             FLOOR,
         )
-    with stage("k-NN graph of expanded descriptors", products * index):
+    with stage("k-NN graph of expanded descriptors", 2.0 * (queries + index) * dimensions * index):
         second = build_knn_graph(q2, n2, knn)
     with stage("re-ranking"):
         of_q, of_n = (
@@ -143,13 +158,19 @@ def run(fraction: float, dimensions: int, budget: float, folder: Path) -> None:
             for near, first in ((second.query_neighbors, 0), (second.index_neighbors, queries))
         )
         second = KnnGraph(of_q, second.query_weights, of_n, second.index_weights)
-    with stage("search in the training images", products * train):
-        near = search(np.concatenate([q2, n2]), t, KnnConfig(k=3, memory_gib=budget, storage="float16"))
+    return q2, n2, second
+
+
+def traverse(
+    graph: KnnGraph, near: Neighbors, of_train: NDArray[np.int64], q: NDArray[Any], n: NDArray[Any]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Run the stages of EGT; return its rankings without and with label bridges."""
+    queries = len(q)
     with stage("symmetrisation"):
-        edges = symmetrize(second.index_neighbors, second.index_weights)
+        edges = symmetrize(graph.index_neighbors, graph.index_weights)
     options, bridging = EgtConfig(), LabelBridgeConfig()
     with stage("EGT"):
-        plain = explore_exploit(second.query_neighbors, second.query_weights, edges, options)
+        plain = explore_exploit(graph.query_neighbors, graph.query_weights, edges, options)
     with stage("label bridge"):
         bridge = build_label_bridge(
             near.neighbors[:queries],
@@ -161,18 +182,24 @@ def run(fraction: float, dimensions: int, budget: float, folder: Path) -> None:
         )
     with stage("semi-supervised EGT"):
         bridged = explore_exploit_with_labels(
-            second.query_neighbors, second.query_weights, edges, bridge, options, bridging, q2, n2
+            graph.query_neighbors, graph.query_weights, edges, bridge, options, bridging, q, n
         )
+    return plain.ranking, bridged.ranking
+
+
+def print_scores(
+    rankings: Sequence[NDArray[np.int32]],
+    of_queries: NDArray[np.int64],
+    of_index: NDArray[np.int64],
+    landmarks: int,
+) -> None:
+    """Print mAP@100 of each ranking."""
     members = np.argsort(of_index, kind="stable")
     first = np.searchsorted(of_index[members], np.arange(landmarks + 1))
     relevant = [members[first[x] : first[x + 1]] if x >= 0 else members[:0] for x in of_queries]
-    rankings = (graph.query_neighbors, second.query_neighbors, plain.ranking, bridged.ranking)
     means = [float(np.nanmean(average_precision(ranking, relevant))) for ranking in rankings]
     scores = [f"{mean:.3f}" for mean in means]
     print(f"  mAP@100 of the four variants on this noise: {', '.join(scores)}")
-    print(
-        f"  on disk: {sum(file.stat().st_size for file in folder.iterdir()) / 2**30:.2f} GiB of descriptors"
-    )
 
 
 def main() -> None:

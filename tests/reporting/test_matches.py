@@ -1,4 +1,4 @@
-"""Verified pairs chosen and drawn: against pictures whose geometry is known."""
+"""Compared pairs chosen and drawn: against pictures whose geometry is known."""
 
 from __future__ import annotations
 

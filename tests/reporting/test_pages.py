@@ -9,14 +9,14 @@ import pytest
 from landmark_retrieval.data_sets import prepare_image_table
 from landmark_retrieval.evaluation import VARIANTS
 from landmark_retrieval.graph import LabelBridge, Traversal
-from landmark_retrieval.graph.kernel import LABEL_EDGE, NO_EDGE, SIMILARITY_EDGE
+from landmark_retrieval.graph.kernel import LABEL_EDGE, SIMILARITY_EDGE
 from landmark_retrieval.reporting.pages import Findings, precisions, query_pages, shown_images
 from landmark_retrieval.reporting.report import Chain, ReportConfig, Step
 
 
 @pytest.fixture
 def images() -> pd.DataFrame:
-    """Queries 0 and 1, index images 2 to 5 (rows 0 to 3 of the index), training images 6 and 7."""
+    """Queries 0 and 1, index images 2 to 5 (rows 0 to 3 of the index), train images 6 and 7."""
     return prepare_image_table(
         pd.DataFrame(
             {
@@ -39,9 +39,7 @@ def traversal(kind: int) -> Traversal:
             [[0.8, np.inf if kind == LABEL_EDGE else 0.7, 0.6], [0.5, -np.inf, -np.inf]], np.float32
         ),
         parents=np.array([[-1, 0, 1], [-1, -1, -1]], np.int32),
-        kinds=np.array(
-            [[SIMILARITY_EDGE, kind, SIMILARITY_EDGE], [SIMILARITY_EDGE, NO_EDGE, NO_EDGE]], np.int8
-        ),
+        kinds=np.array([[SIMILARITY_EDGE, kind, SIMILARITY_EDGE], [SIMILARITY_EDGE, 0, 0]], np.int8),
     )
 
 

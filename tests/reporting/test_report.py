@@ -17,6 +17,7 @@ from landmark_retrieval.reporting.report import (
     Chain,
     QueryPage,
     ReportConfig,
+    ReportContent,
     Step,
     VariantResults,
     change_counts,
@@ -55,7 +56,7 @@ def render(pages: list[QueryPage], ids: list[str] | None = None, **options: Any)
     pictures = {row: placeholder(20 + row % 5) for row in rows}
     ids = ids or [f"image_{row}" for row in range(max(rows, default=0) + 1)]
     arguments: dict[str, Any] = {"ablation": table(), "skipped": NO_SKIPS, "counts": COUNTS, **options}
-    return render_report(pages, pictures, ids, **arguments)
+    return render_report(ReportContent(pages, pictures, ids, **arguments))
 
 
 def test_every_image_has_a_text_and_is_embedded_once() -> None:
@@ -105,7 +106,7 @@ def test_what_it_says() -> None:
     ).text
     for words in (
         "demo",
-        "2 queries 6 index images 2 training images 1 skipped",
+        "2 queries 6 index images 2 train images 1 skipped",
         "broken_7 file not found",
         "knn.k 100 egt.t 0.42",
         "10 queries improved, 3 worsened and 7 stayed the same",
@@ -173,11 +174,11 @@ def test_trusted_paths() -> None:
     read = read_page(render([shown]))
     paths = read.text[read.text.index("Trusted paths") :]
     assert f"{VARIANTS[2]} result 4 query 0.81 image_3 0.62 ✓image_2" in paths
-    assert f"{VARIANTS[3]} result 1 query 0.51 training old tower training 0.92 ✓image_2" in paths
+    assert f"{VARIANTS[3]} result 1 query 0.51 train image old tower train image 0.92 ✓image_2" in paths
     assert f"{VARIANTS[3]} result 2 query 0.52 mill 0.93 ✗image_3" in paths
     assert f"{VARIANTS[3]} result 3 query same label ✗image_3" in paths
     assert read.classes.count("bridge") == 2 and read.classes.count("train") == 3
-    assert "training photo image_6" in [image["alt"] for image in read.images]
+    assert "train image image_6" in [image["alt"] for image in read.images]
 
 
 def test_bare_steps_are_a_path_of_the_last_variant() -> None:
@@ -195,7 +196,8 @@ def test_no_queries_at_all() -> None:
 
 
 def test_a_missing_picture_is_a_grey_square() -> None:
-    html = render_report([page(0, 0, 1)], {}, ["a", "b", "c", "d"], table(), NO_SKIPS, COUNTS)
+    content = ReportContent([page(0, 0, 1)], {}, ["a", "b", "c", "d"], table(), NO_SKIPS, COUNTS)
+    html = render_report(content)
     assert len(read_page(html).images) == 9
 
 
@@ -205,7 +207,7 @@ def test_a_thousand_queries_stay_below_the_limit() -> None:
     ids = [f"image_{row}" for row in range(4000)]
     noise = rng.bytes(9000)
     pictures = dict.fromkeys(range(4000), noise)
-    html = render_report(pages, pictures, ids, table(), NO_SKIPS, COUNTS, max_mib=5)
+    html = render_report(ReportContent(pages, pictures, ids, table(), NO_SKIPS, COUNTS), max_mib=5)
     shown = re.search(r"(\d+) more queries do not fit into a page of 5 MiB", read_page(html).text)
     assert shown and 0 < int(shown[1]) < 1000
     assert 4.5 * 2**20 < len(html.encode()) < 5 * 2**20

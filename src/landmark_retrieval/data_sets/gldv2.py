@@ -60,17 +60,8 @@ def read_gldv2(
             "(`kedro data-set check gldv2 --data-root DIR` says what belongs there)"
         )
     parts = [_queries(folder, queries), _plain(folder, "index")]
-    if train == "all":
-        table = _read(folder, "train.csv", ["id", "landmark_id"])
-        parts.append(pd.DataFrame({"image_id": table["id"], "landmark_id": table["landmark_id"]}))
-    elif train == "clean":
-        table = _read(folder, "train_clean.csv", ["landmark_id", "images"])
-        parts.append(
-            pd.DataFrame({"image_id": table["images"].str.split(), "landmark_id": table["landmark_id"]})
-            .explode("image_id")
-            .dropna(subset=["image_id"])
-            .astype({"image_id": "str"})
-        )
+    if train != "none":
+        parts.append(_train(folder, train))
     names = ["query", "index", "train"][: len(parts)]
     for part, split in zip(parts, names, strict=True):
         _check_ids(folder, part, split)
@@ -140,6 +131,19 @@ def _queries(folder: Path, which: str) -> pd.DataFrame:
     if which == "scored":
         queries = queries[queries["relevant"].notna()].reset_index(drop=True)
     return queries
+
+
+def _train(folder: Path, which: Literal["all", "clean"]) -> pd.DataFrame:
+    if which == "all":
+        table = _read(folder, "train.csv", ["id", "landmark_id"])
+        return pd.DataFrame({"image_id": table["id"], "landmark_id": table["landmark_id"]})
+    table = _read(folder, "train_clean.csv", ["landmark_id", "images"])
+    return (
+        pd.DataFrame({"image_id": table["images"].str.split(), "landmark_id": table["landmark_id"]})
+        .explode("image_id")
+        .dropna(subset=["image_id"])
+        .astype({"image_id": "str"})
+    )
 
 
 def _check_ids(folder: Path, part: pd.DataFrame, split: str) -> None:

@@ -45,40 +45,13 @@ def read_revisited(
     """
     folder, file = find_ground_truth(root, name)
     truth = read_ground_truth(file)
-    index, queries = _names(truth, "imlist", file), _names(truth, "qimlist", file)
-    entries = truth.get("gnd")
-    if not isinstance(entries, Sequence) or len(entries) != len(queries):
-        raise LandmarkRetrievalError(
-            f"{file}: gnd is not a list of {len(queries)} queries; get the file again"
-        )
-    names = np.array(index, dtype=object)
-
-    def listed(query: int, *kinds: str) -> str:
-        rows = np.concatenate([_rows(entries[query], kind, len(names), file) for kind in kinds])
-        return " ".join(names[rows])
-
-    numbers = range(len(queries))
-    query_rows = pd.DataFrame(
-        {
-            "image_id": queries,
-            "split": "query",
-            "crop": [_box(entry, file) for entry in entries],
-            "relevant": [listed(query, "easy", "hard") for query in numbers],
-            "hard": [listed(query, "hard") for query in numbers],
-            "junk": [listed(query, "junk") for query in numbers],
-        }
-    )
+    index = _names(truth, "imlist", file)
     index_rows = pd.DataFrame({"image_id": index, "split": "index"})
-    raw = pd.concat([query_rows, index_rows], ignore_index=True)
+    raw = pd.concat([_queries(truth, index, file), index_rows], ignore_index=True)
     raw.insert(1, "path", f"{folder.absolute()}/jpg/" + raw["image_id"] + ".jpg")
     if distractors:
         raw = pd.concat([raw, _distractors(Path(root).expanduser(), folder)], ignore_index=True)
-    step = max(1, len(raw) // 200)
-    if not any(Path(path).is_file() for path in islice(raw["path"], 0, None, step)):
-        raise LandmarkRetrievalError(
-            f"{folder}: no image of {name} is there, such as {raw['path'].iloc[0]}; "
-            f"`kedro data-set check {name}` says where to get them"
-        )
+    _check_images(folder, raw, name)
     raw["landmark_id"] = None
     raw.attrs["table"] = str(file)
     return raw
@@ -142,6 +115,40 @@ def _distractors(root: Path, folder: Path) -> pd.DataFrame:
     paths = f"{place.absolute()}/jpg/" + files.mask(bare, files + ".jpg")
     ids = f"{DISTRACTORS}/" + files.str.replace(r"\.[A-Za-z]+$", "", regex=True)
     return pd.DataFrame({"image_id": ids, "path": paths, "split": "index"})
+
+
+def _queries(truth: GroundTruth, index: list[str], file: Path) -> pd.DataFrame:
+    queries, entries = _names(truth, "qimlist", file), truth.get("gnd")
+    if not isinstance(entries, Sequence) or len(entries) != len(queries):
+        raise LandmarkRetrievalError(
+            f"{file}: gnd is not a list of {len(queries)} queries; get the file again"
+        )
+    names = np.array(index, dtype=object)
+
+    def listed(query: int, *kinds: str) -> str:
+        rows = np.concatenate([_rows(entries[query], kind, len(names), file) for kind in kinds])
+        return " ".join(names[rows])
+
+    numbers = range(len(queries))
+    return pd.DataFrame(
+        {
+            "image_id": queries,
+            "split": "query",
+            "crop": [_box(entry, file) for entry in entries],
+            "relevant": [listed(query, "easy", "hard") for query in numbers],
+            "hard": [listed(query, "hard") for query in numbers],
+            "junk": [listed(query, "junk") for query in numbers],
+        }
+    )
+
+
+def _check_images(folder: Path, raw: pd.DataFrame, name: str) -> None:
+    step = max(1, len(raw) // 200)
+    if not any(Path(path).is_file() for path in islice(raw["path"], 0, None, step)):
+        raise LandmarkRetrievalError(
+            f"{folder}: no image of {name} is there, such as {raw['path'].iloc[0]}; "
+            f"`kedro data-set check {name}` says where to get them"
+        )
 
 
 def _names(truth: GroundTruth, key: str, file: Path) -> list[str]:

@@ -6,10 +6,12 @@ import io
 import textwrap
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -47,29 +49,9 @@ def plot_ablation(table: pd.DataFrame) -> Figure:
     groups = np.arange(len(table))
     width = min(0.69 / max(len(shown), 1), 0.42)
     for number, metric in enumerate(shown):
-        name, colour = SERIES[metric]
         centres = groups + (number - (len(shown) - 1) / 2) * width
-        axes.bar(centres, table[metric], width * 0.94, label=name, color=colour)
-        for centre, value in zip(centres, table[metric], strict=True):
-            inside = value > _LOW
-            axes.annotate(
-                _label(value),
-                (centre, 0 if np.isnan(value) else value),
-                (0, -4 if inside else 3),
-                textcoords="offset points",
-                ha="center",
-                va="top" if inside else "bottom",
-                fontsize=9,
-                color="black" if not inside or metric in _DARK_TEXT else "white",
-            )
-    metric, name, colour = BOUND
-    half = max(len(shown), 1) * width / 2 + 0.04
-    axes.hlines(table[metric], groups - half, groups + half, colors=colour, linewidth=2, label=name)
-    for group, value in enumerate(table[metric]):
-        place = (group + half, value)
-        axes.annotate(
-            _label(value), place, (2, 0), textcoords="offset points", color=colour, fontsize=8, va="center"
-        )
+        _draw_bars(axes, table, metric, centres, width * 0.94)
+    _draw_bound(axes, table, max(len(shown), 1) * width / 2 + 0.04)
     axes.set_xticks(groups, [_tick(str(variant)) for variant in table["variant"]], fontsize=9)
     axes.set_ylim(0, 1.02)
     axes.set_xlim(-0.6, len(table) - 0.4 + 0.05)
@@ -80,7 +62,7 @@ def plot_ablation(table: pd.DataFrame) -> Figure:
     axes.spines[["top", "right", "left"]].set_visible(False)
     figure.suptitle(TITLE, x=0.01, ha="left", fontsize=12, fontweight="bold")
     handles, labels = axes.get_legend_handles_labels()
-    last = [labels.index(name)]
+    last = [labels.index(BOUND[1])]
     order = [number for number in range(len(labels)) if number not in last] + last
     figure.legend(
         [handles[number] for number in order],
@@ -235,6 +217,36 @@ def as_png(figure: Figure, dpi: int = 100) -> bytes:
 
 def _shown(table: pd.DataFrame) -> list[str]:
     return [metric for metric in SERIES if table[metric].notna().any()]
+
+
+def _draw_bars(axes: Axes, table: pd.DataFrame, metric: str, centres: NDArray[Any], width: float) -> None:
+    """Draw one metric of all variants, each bar with its number."""
+    name, colour = SERIES[metric]
+    axes.bar(centres, table[metric], width, label=name, color=colour)
+    for centre, value in zip(centres, table[metric], strict=True):
+        inside = value > _LOW
+        axes.annotate(
+            _label(value),
+            (centre, 0 if np.isnan(value) else value),
+            (0, -4 if inside else 3),
+            textcoords="offset points",
+            ha="center",
+            va="top" if inside else "bottom",
+            fontsize=9,
+            color="black" if not inside or metric in _DARK_TEXT else "white",
+        )
+
+
+def _draw_bound(axes: Axes, table: pd.DataFrame, half: float) -> None:
+    """Draw a line across each group, `half` to either side of its middle, with its number at the end."""
+    metric, name, colour = BOUND
+    groups = np.arange(len(table))
+    axes.hlines(table[metric], groups - half, groups + half, colors=colour, linewidth=2, label=name)
+    for group, value in enumerate(table[metric]):
+        place = (group + half, value)
+        axes.annotate(
+            _label(value), place, (2, 0), textcoords="offset points", color=colour, fontsize=8, va="center"
+        )
 
 
 def _label(value: float) -> str:

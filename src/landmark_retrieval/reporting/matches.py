@@ -1,4 +1,4 @@
-"""Pictures of verified pairs: two photos side by side, a line for each inlier."""
+"""Pictures of pairs that verification tried: two photos side by side, a line for each inlier."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ def choose_pairs(
     pairs with the most inliers. A kind with too few leaves its places to the first.
 
     Args:
-        pairs: verified pairs with `row_a`, `row_b`, `inliers`.
+        pairs: the pairs that verification tried, with `row_a`, `row_b`, `inliers`.
         landmarks: int64 landmark of every table row, -1 for none.
         queries: table rows of queries; only their pairs count.
-        floor: inliers of a verified pair.
+        floor: inliers from which a pair counts as verified.
         count: pairs to choose.
 
     Returns:
@@ -103,8 +103,11 @@ def verified_matches(
         images: the prepared image table.
         features: local features of its images.
         config: parameters of the verification.
-        floor: inliers of a verified pair.
+        floor: inliers from which a pair counts as verified.
         side: height of the pictures in pixels.
+
+    Returns:
+        One match for each row of `chosen`, in its order.
     """
     resolved = config.resolve(features.manifest()["metadata"].get("extractor"))
     landmarks, sources = landmark_of(images), image_sources(images)

@@ -33,9 +33,9 @@ class Findings:
         traversals: of the variants that traverse the graph.
         similarities: per variant float32 of the ranking's shape, the similarity of each result; may be
             missing for any variant. Traversed variants show the weight of the edge that led to the result.
-        pairs: the verified pairs of images, columns `row_a`, `row_b` (table rows, row_a < row_b) and
-            `inliers`; the results that were verified show their inliers.
-        label_bridge: the voted labels, to name the training images of label edges.
+        pairs: the pairs of images that verification tried, columns `row_a`, `row_b` (table rows,
+            row_a < row_b) and `inliers`; the results that were tried show their inliers.
+        label_bridge: the voted labels, to name the train images of label edges.
     """
 
     rankings: Mapping[str, NDArray[np.int32]]
@@ -46,7 +46,12 @@ class Findings:
 
 
 def precisions(findings: Findings, images: pd.DataFrame) -> NDArray[np.float64]:
-    """Return AP@100 of every variant and query, float64 `[v, q]`; NaN for queries that do not count."""
+    """Return AP@100 of every variant and query, float64 `[v, q]`; NaN for queries that do not count.
+
+    Args:
+        findings: rankings of v variants.
+        images: the prepared image table.
+    """
     rows, relevant = SplitRows.from_table(images), relevant_index_rows(images)
     values = np.stack([average_precision(ranking, relevant) for ranking in findings.rankings.values()])
     values[:, (images["usage"].iloc[rows.query] == "Ignored").to_numpy(dtype=bool)] = np.nan
@@ -88,13 +93,18 @@ def query_pages(findings: Findings, images: pd.DataFrame, config: ReportConfig) 
 
 
 def shown_images(pages: Sequence[QueryPage], images: pd.DataFrame) -> dict[int, Source]:
-    """Return the file (or the part of it) of every image that the pages show, by table row."""
+    """Return the file (or the part of it) of every image that the pages show, by table row.
+
+    Args:
+        pages: from `query_pages`.
+        images: the prepared image table.
+    """
     rows = sorted({row for page in pages for row in page.images()})
     return dict(zip(rows, image_sources(images.iloc[rows]), strict=True))
 
 
 def _inliers(pairs: pd.DataFrame | None, queries: NDArray[np.int64]) -> dict[tuple[int, int], int]:
-    """Return the inliers of the verified pairs of some queries by table rows, the query's first."""
+    """Return the inliers of the tried pairs of some queries by table rows, the query's first."""
     if pairs is None:
         return {}
     of_queries = pairs[pairs["row_a"].isin(queries)]
@@ -158,7 +168,7 @@ class _Gatherer:
         return list(different.values())[::-1][: self.config.paths]
 
     def _note(self, variant: str, query: int, position: int) -> str:
-        """Return what led to a result in a few characters: a similarity or a label, inliers if verified."""
+        """Return what led to a result in a few characters: a similarity or a label, inliers if tried."""
         parts = []
         findings, result = self.findings, int(self.findings.rankings[variant][query, position])
         traversal = findings.traversals.get(variant)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ __all__ = [
     "Chain",
     "QueryPage",
     "ReportConfig",
+    "ReportContent",
     "VariantResults",
     "change_counts",
     "choose_queries",
@@ -55,7 +56,7 @@ class ReportConfig(Configuration):
         results: results shown of each variant.
         paths: trusted paths shown of each query.
         extremes: best and worst queries of the last variant that are shown, each.
-        matches: verified pairs drawn with their inliers.
+        matches: compared pairs drawn with their inliers.
         thumbnail_side: long side of the pictures in pixels.
         max_mib: size that the page may reach, MiB; queries that do not fit are left out, and it says so.
         seed: draws the unchanged queries.
@@ -158,6 +159,49 @@ class QueryPage:
                 yield step.row
 
 
+@dataclass(frozen=True, eq=False)
+class ReportContent:
+    """Everything that the report is made of.
+
+    Attributes:
+        pages: queries to show.
+        pictures: table row to JPEG file, from `thumbnails`; a grey square stands in for a missing one.
+        image_ids: of all table rows.
+        ablation: the ablation table.
+        skipped: images that could not be used: `image_id`, `reason`.
+        counts: images of each split.
+        data_set: name of the data set.
+        parameters: names and values to list.
+        facts: what the run was made with: commit, versions, machine.
+        intervals: from `evaluation.usage_intervals`, shown below each mAP@100.
+        published: name, public and private mAP@100 that others published, None where they did not.
+        published_source: where.
+        changes: from `change_counts`, over all queries.
+        changes_figure: `figures.plot_changes` as a PNG file.
+        extreme_queries: from `extremes`.
+        matches: compared pairs with their pictures.
+        floor: inliers from which a pair counts as verified.
+    """
+
+    pages: Sequence[QueryPage]
+    pictures: Mapping[int, bytes]
+    image_ids: Sequence[str]
+    ablation: pd.DataFrame
+    skipped: pd.DataFrame
+    counts: Mapping[str, int]
+    data_set: str = ""
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    intervals: pd.DataFrame | None = None
+    published: Sequence[tuple[str, float | None, float | None]] = ()
+    published_source: str = ""
+    changes: Mapping[str, int] = field(default_factory=dict)
+    changes_figure: bytes = b""
+    extreme_queries: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    matches: Sequence[VerifiedMatch] = ()
+    floor: int = 0
+
+
 def extremes(average_precision: NDArray[np.float64], count: int) -> dict[str, list[tuple[int, float]]]:
     """Return the queries that the last variant answers best and worst.
 
@@ -220,80 +264,45 @@ def change_counts(average_precision: NDArray[np.float64]) -> dict[str, int]:
     return {kind: verdicts.count(kind) for kind in CHANGES}
 
 
-def render_report(
-    pages: Sequence[QueryPage],
-    pictures: Mapping[int, bytes],
-    image_ids: Sequence[str],
-    ablation: pd.DataFrame,
-    skipped: pd.DataFrame,
-    counts: Mapping[str, int],
-    *,
-    data_set: str = "",
-    parameters: Mapping[str, object] | None = None,
-    facts: Mapping[str, str] | None = None,
-    intervals: pd.DataFrame | None = None,
-    published: Sequence[tuple[str, float | None, float | None]] = (),
-    published_source: str = "",
-    changes: Mapping[str, int] | None = None,
-    changes_figure: bytes = b"",
-    extreme_queries: Mapping[str, Sequence[tuple[int, float]]] | None = None,
-    matches: Sequence[VerifiedMatch] = (),
-    floor: int = 0,
-    max_mib: float = 18.0,
-) -> str:
+def render_report(content: ReportContent, max_mib: float = 18.0) -> str:
     """Return the report as one self-contained HTML page without scripts.
 
     Args:
-        pages: queries to show.
-        pictures: table row to JPEG file, from `thumbnails`; a grey square stands in for a missing one.
-        image_ids: of all table rows.
-        ablation: the ablation table.
-        skipped: images that could not be used: `image_id`, `reason`.
-        counts: images of each split.
-        data_set: name of the data set.
-        parameters: names and values to list.
-        facts: what the run was made with: commit, versions, machine.
-        intervals: from `evaluation.usage_intervals`, shown below each mAP@100.
-        published: name, public and private mAP@100 that others published, None where they did not.
-        published_source: where.
-        changes: from `change_counts`, over all queries.
-        changes_figure: `figures.plot_changes` as a PNG file.
-        extreme_queries: from `extremes`.
-        matches: verified pairs with their pictures.
-        floor: inliers from which a pair counts as verified.
+        content: what it shows.
         max_mib: size that the page may reach, MiB; the last queries are left out when they do not fit.
     """
-    outer = {row for queries in (extreme_queries or {}).values() for row, _ in queries}
-    fixed = sum(len(match.picture) for match in matches) + len(changes_figure)
+    pictures, ablation = content.pictures, content.ablation
+    outer = {row for queries in content.extreme_queries.values() for row, _ in queries}
+    fixed = sum(len(match.picture) for match in content.matches) + len(content.changes_figure)
     fixed += sum(len(pictures.get(row, b"")) for row in outer)
-    shown = _fitting(pages, pictures, max_mib * 2**20 - 4 / 3 * fixed)
+    shown = _fitting(content.pages, pictures, max_mib * 2**20 - 4 / 3 * fixed)
     used = sorted({row for page in shown for row in page.images()} | outer)
     missing = placeholder(32)
     metrics = [name for name in METRICS if ablation[name].notna().any()]
     return template("report.html.j2").render(
         pages=shown,
-        left_out=len(pages) - len(shown),
+        left_out=len(content.pages) - len(shown),
         kinds=[kind for kind in CHANGES if any(page.verdict == kind for page in shown)],
         pictures={row: base64.b64encode(pictures.get(row, missing)).decode() for row in used},
         pixel=_PIXEL,
-        ids=image_ids,
+        ids=content.image_ids,
         columns=[TITLES[name] for name in metrics],
         ablation=_ablation_cells(ablation, metrics),
         stages=STAGES,
-        intervals=_interval_cells(intervals),
-        published=published,
-        published_source=published_source,
-        skipped=skipped.to_dict("records"),
-        counts=counts,
-        data_set=data_set,
-        parameters=parameters or {},
-        facts=facts or {},
-        changes=changes or {},
-        changes_figure=base64.b64encode(changes_figure).decode(),
-        extreme_queries=extreme_queries or {},
+        intervals=_interval_cells(content.intervals),
+        published=content.published,
+        published_source=content.published_source,
+        skipped=content.skipped.to_dict("records"),
+        counts=content.counts,
+        data_set=content.data_set,
+        parameters=content.parameters,
+        facts=content.facts,
+        changes=content.changes,
+        changes_figure=base64.b64encode(content.changes_figure).decode(),
+        extreme_queries=content.extreme_queries,
         shown_rows={page.row for page in shown},
-        matches=[(match, base64.b64encode(match.picture).decode()) for match in matches],
-        floor=floor,
+        matches=[(match, base64.b64encode(match.picture).decode()) for match in content.matches],
+        floor=content.floor,
         max_mib=max_mib,
     )
 

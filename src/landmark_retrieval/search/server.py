@@ -19,7 +19,7 @@ from landmark_retrieval.data_sets import split_counts
 from landmark_retrieval.images import UnreadableImageError, image_sources, load_image
 from landmark_retrieval.reporting.search_page import SIDE, PhotoPage, render_results, render_upload_page
 from landmark_retrieval.reporting.thumbnails import thumbnail
-from landmark_retrieval.search import Found, PhotoSearch
+from landmark_retrieval.search import Found, PhotoSearch, SearchIndex
 from landmark_retrieval.search.answers import as_json
 
 logger = logging.getLogger(__name__)
@@ -51,29 +51,22 @@ def create_app(
     """
     app = FastAPI(title="Landmark retrieval", docs_url=None, redoc_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
-    index = search.index
+    app.middleware("http")(secure)
+    _add_page(app, search.index, data_set, max_mib)
+    _add_search(app, search, max_mib)
+    return app
+
+
+async def secure(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Answer a request, with the headers that every answer carries."""
+    response = await call(request)
+    response.headers.update(SECURITY)
+    return response
+
+
+def _add_page(app: FastAPI, index: SearchIndex, data_set: str, max_mib: float) -> None:
+    """Add the page for the photo and all that it shows."""
     sources = image_sources(index.images)
-    one_at_a_time = threading.Lock()
-
-    def find(photo: bytes, results: int) -> Found:
-        with tempfile.TemporaryDirectory() as folder, one_at_a_time:
-            path = Path(folder) / "photo"
-            path.write_bytes(photo)
-            load_image(path, max_pixels=MAX_PIXELS)
-            return search.find(str(path), results)
-
-    async def found_in(request: Request, results: int) -> Found:
-        photo = await read_limited(request, int(max_mib * 2**20))
-        try:
-            return await run_in_threadpool(find, photo, results)
-        except UnreadableImageError as error:
-            raise HTTPException(422, f"not a photo that can be read: {error}") from None
-
-    @app.middleware("http")
-    async def secure(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await call(request)
-        response.headers.update(SECURITY)
-        return response
 
     @app.get("/", response_class=HTMLResponse)
     def page() -> str:
@@ -99,6 +92,26 @@ def create_app(
     def health() -> dict[str, Any]:
         return {"data_set": data_set, "images": split_counts(index.images)}
 
+
+def _add_search(app: FastAPI, search: PhotoSearch, max_mib: float) -> None:
+    """Add the search, answered as a page and as JSON."""
+    index = search.index
+    one_at_a_time = threading.Lock()
+
+    def find(photo: bytes, results: int) -> Found:
+        with tempfile.TemporaryDirectory() as folder, one_at_a_time:
+            path = Path(folder) / "photo"
+            path.write_bytes(photo)
+            load_image(path, max_pixels=MAX_PIXELS)
+            return search.find(str(path), results)
+
+    async def found_in(request: Request, results: int) -> Found:
+        photo = await read_limited(request, int(max_mib * 2**20))
+        try:
+            return await run_in_threadpool(find, photo, results)
+        except UnreadableImageError as error:
+            raise HTTPException(422, f"not a photo that can be read: {error}") from None
+
     @app.post("/search", response_class=HTMLResponse)
     async def results_as_page(request: Request, name: str = "photo", results: Results = 20) -> str:
         found = await found_in(request, results)
@@ -108,8 +121,6 @@ def create_app(
     @app.post("/api/search")
     async def results_as_json(request: Request, results: Results = 20) -> dict[str, Any]:
         return as_json(await found_in(request, results), index.ids)
-
-    return app
 
 
 async def read_limited(request: Request, limit: int) -> bytes:

@@ -81,15 +81,7 @@ def expand(
         float32 `[n, d]` with L2-normalised rows; rows without a reliable neighbour are unchanged.
     """
     result = np.array(descriptors, dtype=np.float32)
-    if config.selection == "verified":
-        columns = rerank_order(inliers, min_inliers)[:, : config.images]
-        counts = np.take_along_axis(inliers, columns, axis=1)
-        reliable = counts >= max(min_inliers, 1)
-    else:
-        columns = _nearest(neighbors, inliers, config.images)
-        counts = np.zeros(columns.shape, np.int32)
-        reliable = columns >= 0
-        columns = np.maximum(columns, 0)
+    columns, counts, reliable = _select(neighbors, inliers, config, min_inliers)
     changed = np.flatnonzero(reliable.any(axis=1))
     for start in range(0, len(changed), BLOCK):
         rows = changed[start : start + BLOCK]
@@ -122,7 +114,7 @@ def expand_queries_and_index(
     candidates: int,
     min_inliers: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Expand both sides of a k-NN graph from one set of verified pairs.
+    """Expand both sides of a k-NN graph from one set of compared pairs.
 
     Args:
         queries: `[q, d]` descriptors.
@@ -133,7 +125,7 @@ def expand_queries_and_index(
         index_weights: `[n, k]`.
         verified: pairs of `collect_pairs`.
         config: parameters.
-        candidates: leading neighbours that were verified.
+        candidates: leading neighbours that were compared.
         min_inliers: inliers from which a neighbour is reliable.
 
     Returns:
@@ -151,6 +143,18 @@ def expand_queries_and_index(
         inliers = neighbor_inliers(neighbors, first_row, count, verified, candidates)
         results.append(expand(images, index, neighbors, weights, inliers, config, min_inliers))
     return results[0], results[1]
+
+
+def _select(
+    neighbors: NDArray[np.int32], inliers: NDArray[np.int32], config: ExpansionConfig, min_inliers: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.bool_]]:
+    """Return the columns of the neighbours to take, their inliers, and which of them count."""
+    if config.selection == "verified":
+        columns = rerank_order(inliers, min_inliers)[:, : config.images]
+        counts = np.take_along_axis(inliers, columns, axis=1)
+        return columns, counts, counts >= max(min_inliers, 1)
+    columns = _nearest(neighbors, inliers, config.images)
+    return np.maximum(columns, 0), np.zeros(columns.shape, np.int32), columns >= 0
 
 
 def _nearest(neighbors: NDArray[np.int32], inliers: NDArray[np.int32], images: int) -> NDArray[np.int64]:

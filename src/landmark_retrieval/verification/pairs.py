@@ -39,7 +39,7 @@ class VerificationConfig(Configuration):
     """How candidate pairs are verified.
 
     Attributes:
-        candidates: neighbours of each image that are verified and re-ranked (the paper: 10).
+        candidates: neighbours of each image that are compared with it and re-ranked (the paper: 10).
         matching: tentative correspondences.
         ransac: homography estimation.
         min_inliers: inliers from which a pair counts as verified; None takes the extractor's calibrated
@@ -122,21 +122,9 @@ def plan_verification(
     options = resolved.model_dump(mode="json", include={"matching", "ransac", "min_inliers", "seed"})
     parameters = digest(VERSION, method, options)
     ordered = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
-    buckets = ordered[:, 0] // config.shard_size
-    tasks = []
-    for bucket, start, stop in _runs(buckets):
-        block = ordered[start:stop]
-        inputs = sorted({features.fingerprint_of(int(row)) for row in np.unique(block)})
-        tasks.append(
-            ShardTask(
-                key=f"pairs-{bucket:07d}",
-                fingerprint=digest(parameters, hashlib.sha256(block.tobytes()).hexdigest(), inputs),
-                compute=VerifyPairs(block, features, resolved),
-            )
-        )
     return ShardPlan(
         description="spatial verification",
-        tasks=tasks,
+        tasks=_tasks(ordered, features, resolved, parameters),
         executor=executor or ExecutorConfig(),
         metadata={
             "extractor": extractor,
@@ -256,12 +244,12 @@ def long_side(features: LocalFeatures) -> float:
 
 
 def pair_seed(seed: int, row_a: int, row_b: int) -> int:
-    """Return a seed below 2³¹ for one pair, independent of what else is verified."""
+    """Return a seed below 2³¹ for one pair, independent of what else is compared."""
     return int(np.random.SeedSequence((seed, row_a, row_b)).generate_state(1)[0] >> 1)
 
 
 def collect_pairs(store: ShardStore) -> pd.DataFrame:
-    """Read all verified pairs.
+    """Read all pairs that were compared.
 
     Args:
         store: what a plan of `plan_verification` has written.
@@ -288,12 +276,30 @@ def floor_of(store: ShardStore) -> int:
     """Return the number of inliers from which a pair of this store counts as verified.
 
     Raises:
-        LandmarkRetrievalError: the store holds something else.
+        LandmarkRetrievalError: the store holds something else than a plan of `plan_verification` writes.
     """
     metadata = store.manifest()["metadata"]
     if "min_inliers" not in metadata:
         raise LandmarkRetrievalError(f"{store.root}: not a spatial verification; run spatial_verification")
     return int(metadata["min_inliers"])
+
+
+def _tasks(
+    ordered: NDArray[np.int64], features: LocalFeatureStore, config: VerificationConfig, parameters: str
+) -> list[ShardTask]:
+    """Return the shards of pairs in ascending order; `parameters` is the digest of what they depend on."""
+    tasks = []
+    for bucket, start, stop in _runs(ordered[:, 0] // config.shard_size):
+        block = ordered[start:stop]
+        inputs = sorted({features.fingerprint_of(int(row)) for row in np.unique(block)})
+        tasks.append(
+            ShardTask(
+                key=f"pairs-{bucket:07d}",
+                fingerprint=digest(parameters, hashlib.sha256(block.tobytes()).hexdigest(), inputs),
+                compute=VerifyPairs(block, features, config),
+            )
+        )
+    return tasks
 
 
 def _runs(values: NDArray[np.int64]) -> list[tuple[int, int, int]]:

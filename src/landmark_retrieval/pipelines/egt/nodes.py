@@ -47,33 +47,33 @@ def traverse(graph: KnnGraph, index_graph: CsrGraph, options: dict[str, dict[str
     return explore_exploit(graph.query_neighbors, graph.query_weights, index_graph, config)
 
 
-def search_training_images(
+def search_train_images(
     descriptors: Descriptors,
     images: pd.DataFrame,
     options: dict[str, dict[str, Any]],
     config: KnnConfig,
     executor: ExecutorConfig,
 ) -> ShardPlan:
-    """Plan the search for the training images nearest to every query and index image, as many as vote."""
+    """Plan the search for the train images nearest to every query and index image, as many as vote."""
     bridge = LabelBridgeConfig(**options["label_bridge"])
     votes = max(bridge.query_votes, bridge.index_votes)
-    return plan_training_search(descriptors, images, votes, config, executor)
+    return plan_train_search(descriptors, images, votes, config, executor)
 
 
-def plan_training_search(
+def plan_train_search(
     descriptors: Descriptors, images: pd.DataFrame, votes: int, config: KnnConfig, executor: ExecutorConfig
 ) -> ShardPlan:
-    """Plan the search for the training images that vote, of queries and index images in one."""
+    """Plan the search for the train images that vote, of queries and index images in one."""
     rows = SplitRows.from_table(images)
     searching = descriptors.part(slice(rows.query.start, rows.index.stop))
     train = descriptors.part(rows.train)
-    # The votes are few, so a search among few training images is no reason for a warning about k.
+    # The votes are few, so a search among few train images is no reason for a warning about k.
     config = config.model_copy(update={"k": max(1, min(votes, len(train)))})
-    return plan_knn(searching, train, config, executor=executor, label="training images")
+    return plan_knn(searching, train, config, executor=executor, label="train images")
 
 
 def vote_labels(shards: ShardStore, images: pd.DataFrame, options: dict[str, dict[str, Any]]) -> LabelBridge:
-    """Vote a label for every query and index image among its nearest training images."""
+    """Vote a label for every query and index image among its nearest train images."""
     rows, found = SplitRows.from_table(images), gather(shards)
     return build_label_bridge(
         found.neighbors[rows.query],

@@ -1,4 +1,4 @@
-"""Graph of the expanded descriptors -> EGT -> the same with label bridges through the training images."""
+"""Graph of the expanded descriptors -> EGT -> the same with label bridges through the train images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from landmark_retrieval.pipelines.egt import nodes
 
 def create_pipeline(**_: object) -> Pipeline:
     """Return the egt pipeline."""
-    explore = Pipeline(
+    return (
+        create_traversal_pipeline()
+        + create_ranking_pipeline("blend_qe_sv_egt")
+        + create_label_bridge_pipeline()
+        + create_ranking_pipeline("blend_qe_sv_semisup_egt")
+    )
+
+
+def create_traversal_pipeline() -> Pipeline:
+    """Return the steps of plain EGT, up to its traversal."""
+    return Pipeline(
         [
             Node(
                 nodes.symmetrize_graph,
@@ -34,10 +44,14 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
         ]
     )
-    bridge = Pipeline(
+
+
+def create_label_bridge_pipeline() -> Pipeline:
+    """Return the steps of semi-supervised EGT, from the train images to its traversal."""
+    return Pipeline(
         [
             Node(
-                nodes.search_training_images,
+                nodes.search_train_images,
                 inputs=[
                     "blend_qe_sv.descriptors",
                     "image_table",
@@ -46,7 +60,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "params:executor",
                 ],
                 outputs="train_neighbor_shards",
-                name="search_training_images",
+                name="search_train_images",
                 namespace="blend_qe_sv_semisup_egt",
             ),
             Node(
@@ -71,12 +85,6 @@ def create_pipeline(**_: object) -> Pipeline:
                 namespace="blend_qe_sv_semisup_egt",
             ),
         ]
-    )
-    return (
-        explore
-        + create_ranking_pipeline("blend_qe_sv_egt")
-        + bridge
-        + create_ranking_pipeline("blend_qe_sv_semisup_egt")
     )
 
 

@@ -28,7 +28,7 @@ from landmark_retrieval.descriptors import (
 from landmark_retrieval.evaluation.sweep import OPTIONS, HeldOut, SweepConfig, chosen_options, sweep
 from landmark_retrieval.graph import CsrGraph, EgtConfig, OpenEgtConfig
 from landmark_retrieval.knn import KnnConfig, KnnGraph, gather
-from landmark_retrieval.pipelines.egt.nodes import plan_training_search
+from landmark_retrieval.pipelines.egt.nodes import plan_train_search
 from landmark_retrieval.reporting import VariantRun
 from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore
 
@@ -60,15 +60,15 @@ def describe_held_out(
     return Descriptors(ids, whiten_rows(matrix, whitening, config.storage))
 
 
-def search_training_images(
+def search_train_images(
     descriptors: Descriptors,
     images: pd.DataFrame,
     config: SweepConfig,
     knn: KnnConfig,
     executor: ExecutorConfig,
 ) -> ShardPlan:
-    """Plan the search for the training images that vote, as many as any setting needs."""
-    return plan_training_search(descriptors, images, config.most_votes, knn, executor)
+    """Plan the search for the train images that vote, as many as any setting needs."""
+    return plan_train_search(descriptors, images, config.most_votes, knn, executor)
 
 
 def sweep_options(

@@ -18,7 +18,17 @@ LEFT_OUT = ("rank_neighbors", "measure_recall")
 
 def create_pipeline(**_: object) -> Pipeline:
     """Return the egt_sweep pipeline."""
-    take = Pipeline(
+    return (
+        create_data_set_pipeline()
+        + create_graph_pipeline()
+        + create_sweep_pipeline()
+        + create_choice_pipeline()
+    )
+
+
+def create_data_set_pipeline() -> Pipeline:
+    """Return the steps that make a data set of its own of the train split, with descriptors."""
+    return Pipeline(
         [
             Node(
                 nodes.hold_out,
@@ -55,22 +65,28 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
         ]
     )
-    parameters = {
-        "params:knn",
-        "params:ranking",
-        "params:executor",
-        "params:verification",
-        "params:expansion",
-        "params:verification_executor",
-    }
+
+
+def create_graph_pipeline() -> Pipeline:
+    """Return the stages up to the graph of the expanded descriptors, run on the held-out data set."""
     stages = knn_graph.create_pipeline() + spatial_verification.create_pipeline()
-    graph = Pipeline(
+    return Pipeline(
         stages.only_nodes(*(node.name for node in stages.nodes if node.name.split(".")[-1] not in LEFT_OUT)),
         namespace=NAMESPACE,
         inputs={"local_features"},
-        parameters=parameters - {"params:ranking"},
+        parameters={
+            "params:knn",
+            "params:executor",
+            "params:verification",
+            "params:expansion",
+            "params:verification_executor",
+        },
     )
-    choose = Pipeline(
+
+
+def create_sweep_pipeline() -> Pipeline:
+    """Return the steps that measure all options on the held-out graph."""
+    return Pipeline(
         [
             Node(
                 symmetrize_graph,
@@ -80,7 +96,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 namespace=NAMESPACE,
             ),
             Node(
-                nodes.search_training_images,
+                nodes.search_train_images,
                 inputs=[
                     f"{NAMESPACE}.blend_qe_sv.descriptors",
                     f"{NAMESPACE}.image_table",
@@ -89,7 +105,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "params:executor",
                 ],
                 outputs=f"{NAMESPACE}.train_neighbor_shards",
-                name="search_training_images",
+                name="search_train_images",
                 namespace=NAMESPACE,
             ),
             Node(
@@ -106,6 +122,14 @@ def create_pipeline(**_: object) -> Pipeline:
                 outputs="egt_sweep",
                 name="sweep_options",
             ),
+        ]
+    )
+
+
+def create_choice_pipeline() -> Pipeline:
+    """Return what is made of the measurements: the chosen options, a figure, MLflow runs."""
+    return Pipeline(
+        [
             Node(
                 nodes.choose_options,
                 inputs="egt_sweep",
@@ -121,4 +145,3 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
         ]
     )
-    return take + graph + choose

@@ -45,6 +45,7 @@ from landmark_retrieval.reporting import (
     Findings,
     ReportConfig,
     VariantRun,
+    VerifiedMatch,
     as_png,
     change_counts,
     choose_pairs,
@@ -57,6 +58,7 @@ from landmark_retrieval.reporting import (
     thumbnails,
     verified_matches,
 )
+from landmark_retrieval.reporting.report import QueryPage, ReportContent
 from landmark_retrieval.sharding import ShardStore
 from landmark_retrieval.verification import VerificationConfig, floor_of
 
@@ -180,14 +182,9 @@ def make_report(
     )
     pages, scores = query_pages(findings, images, config), precisions(findings, images)
     extreme_queries, floor = extremes(scores, config.extremes), floor_of(verification_shards)
-    queries = range(SplitRows.from_table(images).query.stop)
-    chosen = choose_pairs(pairs, landmark_of(images), queries, floor, config.matches)
-    sources = image_sources(images)
-    shown = shown_images(pages, images)
-    shown |= {row: sources[row] for found in extreme_queries.values() for row, _ in found}
-    return render_report(
+    content = ReportContent(
         pages,
-        thumbnails(shown, config.thumbnail_side),
+        _pictures(pages, extreme_queries, images, config.thumbnail_side),
         images["image_id"].to_list(),
         ablation,
         skipped,
@@ -201,10 +198,37 @@ def make_report(
         changes=change_counts(scores),
         changes_figure=as_png(plot_changes(dict(zip(VARIANTS, scores, strict=True)))),
         extreme_queries=extreme_queries,
-        matches=verified_matches(chosen, images, LocalFeatureStore(local_features), verification, floor),
+        matches=_matches(pairs, images, local_features, verification, floor, config.matches),
         floor=floor,
-        max_mib=config.max_mib,
     )
+    return render_report(content, config.max_mib)
+
+
+def _pictures(
+    pages: list[QueryPage],
+    extreme_queries: dict[str, list[tuple[int, float]]],
+    images: pd.DataFrame,
+    side: int,
+) -> dict[int, bytes]:
+    """Return thumbnails of all images on the pages and of the best and worst queries."""
+    sources = image_sources(images)
+    shown = shown_images(pages, images)
+    shown |= {row: sources[row] for found in extreme_queries.values() for row, _ in found}
+    return thumbnails(shown, side)
+
+
+def _matches(
+    pairs: pd.DataFrame,
+    images: pd.DataFrame,
+    local_features: ShardStore,
+    verification: VerificationConfig,
+    floor: int,
+    count: int,
+) -> list[VerifiedMatch]:
+    """Return some verified pairs with their inliers drawn."""
+    queries = range(SplitRows.from_table(images).query.stop)
+    chosen = choose_pairs(pairs, landmark_of(images), queries, floor, count)
+    return verified_matches(chosen, images, LocalFeatureStore(local_features), verification, floor)
 
 
 def _findings(rankings: tuple[Ranking, ...], **more: Any) -> Findings:

@@ -12,9 +12,15 @@ NAMESPACE = "evaluation"
 
 def create_pipeline(**_: object) -> Pipeline:
     """Return the evaluation pipeline."""
+    comparison = create_ablation_pipeline() + create_figure_pipeline() + create_report_pipeline()
+    return sum((create_scoring_pipeline(variant) for variant in VARIANTS), start=comparison)
+
+
+def create_ablation_pipeline() -> Pipeline:
+    """Return the steps that put all variants side by side, as numbers and as text."""
     rankings = [f"{variant}.ranking" for variant in VARIANTS]
     metrics = [f"{variant}.metrics" for variant in VARIANTS]
-    report = Pipeline(
+    return Pipeline(
         [
             Node(
                 nodes.make_ablation_table,
@@ -45,6 +51,14 @@ def create_pipeline(**_: object) -> Pipeline:
                 name="write_ablation",
                 namespace=NAMESPACE,
             ),
+        ]
+    )
+
+
+def create_figure_pipeline() -> Pipeline:
+    """Return the steps that draw the ablation."""
+    return Pipeline(
+        [
             Node(
                 nodes.plot_ablation,
                 inputs="ablation",
@@ -59,6 +73,15 @@ def create_pipeline(**_: object) -> Pipeline:
                 name="plot_ablation_interactive",
                 namespace=NAMESPACE,
             ),
+        ]
+    )
+
+
+def create_report_pipeline() -> Pipeline:
+    """Return the step that writes the report."""
+    rankings = [f"{variant}.ranking" for variant in VARIANTS]
+    return Pipeline(
+        [
             Node(
                 nodes.make_report,
                 inputs=[
@@ -87,7 +110,6 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
         ]
     )
-    return sum((create_scoring_pipeline(variant) for variant in VARIANTS), start=report)
 
 
 def create_scoring_pipeline(variant: str) -> Pipeline:

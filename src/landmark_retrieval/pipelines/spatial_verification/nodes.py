@@ -47,7 +47,7 @@ def verify_candidates(
 
 
 def collect_verified_pairs(shards: ShardStore) -> pd.DataFrame:
-    """Return one row per verified pair with its inliers and homography."""
+    """Return one row per compared pair with its inliers and homography."""
     return collect_pairs(shards)
 
 
