@@ -33,7 +33,13 @@ class Configuration(BaseModel):
 
 
 def unknown_option(name: str, options: Sequence[str], kind: str = "option") -> str:
-    """Return the message for a misspelt name: the closest existing one, and all that exist."""
+    """Return the message for a misspelt name: the closest existing one, and all that exist.
+
+    Args:
+        name: as it was given.
+        options: names that exist.
+        kind: what the names are of, in the singular.
+    """
     close = difflib.get_close_matches(name, options, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"unknown {kind} '{name}': {hint}{kind}s here are {', '.join(options)}"

@@ -36,6 +36,14 @@ class ShardArrays:
     def rows(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Return rows start to stop of an array, all of them without limits.
 
+        Args:
+            name: of the array.
+            start: first row.
+            stop: row after the last, None for the end.
+
+        Returns:
+            `[stop - start, ...]` of the stored dtype, read-only.
+
         Raises:
             ValueError: there is no such array, or the file ends before the rows do.
         """

@@ -11,7 +11,6 @@ from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation.gld import (
     average_precision,
     evaluate_variant,
-    first_relevant_position,
     precision,
     recall,
     relevance,
@@ -54,7 +53,7 @@ def test_only_the_first_hundred_count() -> None:
     ranking = np.arange(120, dtype=np.int32)[None]
     assert average_precision(ranking, rows([100]))[0] == 0
     assert average_precision(ranking, rows([99]))[0] == pytest.approx(1 / 100)
-    assert first_relevant_position(ranking, rows([100]))[0] == 101
+    assert score_queries(ranking, rows([100]))["position"][0] == 101
     assert evaluate_variant(ranking, rows([100]))["mean_position"] == 101
 
 
@@ -62,7 +61,7 @@ def test_ranking_narrower_than_k() -> None:
     ranking = np.array([[4, 3]], np.int32)
     assert precision(ranking, rows([3]), 10)[0] == pytest.approx(0.1)
     assert recall(ranking, rows([3]), 10)[0] == 1
-    assert first_relevant_position(ranking, rows([5]))[0] == 101
+    assert score_queries(ranking, rows([5]))["position"][0] == 101
     assert average_precision(np.zeros((1, 0), np.int32), rows([5]))[0] == 0
 
 
@@ -134,7 +133,7 @@ def test_against_the_literal_definitions(task: tuple[list[list[int]], list[list[
         (average_precision(ranking, relevant, k), gld_average_precision),
         (precision(ranking, relevant, k), lambda r, w, k: found(r, w, k) / k),
         (recall(ranking, relevant, k), lambda r, w, k: found(r, w, k) / min(len(w), k)),
-        (first_relevant_position(ranking, relevant, k), first_position),
+        (score_queries(ranking, relevant)["position"], lambda r, w, k: first_position(r, w)),
     ):
         for value, items, target in zip(values, results, wanted, strict=True):
             if target:

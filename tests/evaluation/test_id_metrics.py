@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from metric_references import gld_average_precision
 
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.evaluation import evaluate_submission, score_submission
+from landmark_retrieval.evaluation import score_submission, summarise
 
 SOLUTION = pd.DataFrame(
     {
@@ -22,9 +22,13 @@ def submission(**images: str | None) -> pd.DataFrame:
     return pd.DataFrame({"id": list(images), "images": list(images.values())})
 
 
+def evaluate(given: pd.DataFrame, solution: pd.DataFrame = SOLUTION) -> dict[str, float]:
+    return summarise(score_submission(given, solution))
+
+
 def test_by_hand() -> None:
     given = submission(q4="x d", q1="a a b", q3="c", q2=None)
-    metrics = evaluate_submission(given, SOLUTION)
+    metrics = evaluate(given)
     ap = {"q1": (1 + 2 / 3) / 2, "q2": 0.0, "q4": 1 / 2}
     assert metrics["mAP_at_100"] == pytest.approx(sum(ap.values()) / 3)
     assert metrics["mAP_at_100_public"] == pytest.approx((ap["q1"] + ap["q4"]) / 2)
@@ -37,21 +41,21 @@ def test_by_hand() -> None:
 
 
 def test_a_missing_query_counts_as_zero() -> None:
-    whole = evaluate_submission(submission(q1="a b", q2="", q4=""), SOLUTION)
-    assert evaluate_submission(submission(q1="a b"), SOLUTION) == whole
+    whole = evaluate(submission(q1="a b", q2="", q4=""))
+    assert evaluate(submission(q1="a b")) == whole
     assert whole["mAP_at_100"] == pytest.approx(1 / 3)
-    empty = evaluate_submission(submission(), SOLUTION)
+    empty = evaluate(submission())
     assert empty["mAP_at_100"] == 0 and empty["mean_position"] == 101
 
 
 def test_results_after_the_hundredth_are_dropped() -> None:
     filler = " ".join(f"x{number}" for number in range(100))
-    assert evaluate_submission(submission(q2=f"{filler} c"), SOLUTION)["mAP_at_100"] == 0
+    assert evaluate(submission(q2=f"{filler} c"))["mAP_at_100"] == 0
 
 
 def test_without_usage() -> None:
     solution = pd.DataFrame({"id": ["q1", "q2"], "images": ["a", ""]})
-    metrics = evaluate_submission(submission(q1="a"), solution)
+    metrics = evaluate(submission(q1="a"), solution)
     assert metrics["mAP_at_100"] == 1 and "mAP_at_100_public" not in metrics
 
 
@@ -68,7 +72,7 @@ def test_without_usage() -> None:
 )
 def test_bad_tables(given: pd.DataFrame, solution: pd.DataFrame, message: str) -> None:
     with pytest.raises(LandmarkRetrievalError, match=message) as caught:
-        evaluate_submission(given, solution)
+        score_submission(given, solution)
     assert "\n" not in str(caught.value)
 
 
@@ -85,4 +89,4 @@ def test_against_the_literal_definition(truth: dict[str, set[str]], data: st.Dat
     solution = pd.DataFrame({"id": list(truth), "images": [" ".join(sorted(ids)) for ids in truth.values()]})
     given = submission(**{query: " ".join(ids) for query, ids in guesses.items()})
     expected = sum(gld_average_precision(guesses.get(query, []), ids) for query, ids in truth.items())
-    assert evaluate_submission(given, solution)["mAP_at_100"] == pytest.approx(expected / len(truth))
+    assert evaluate(given, solution)["mAP_at_100"] == pytest.approx(expected / len(truth))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.evaluation import evaluate_submission, make_submission, read_solution, read_submission
+from landmark_retrieval.evaluation import make_submission, read_solution, read_submission, score_submission
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_solution_as_published(tmp_path: Path) -> None:
         "images": ["a b", "None"],
         "Usage": ["Public", "Ignored"],
     }
-    assert evaluate_submission(pd.DataFrame({"id": ["q1"], "images": ["b a"]}), solution)["mAP_at_100"] == 1
+    assert score_submission(pd.DataFrame({"id": ["q1"], "images": ["b a"]}), solution)["AP_at_100"][0] == 1
     path.write_text("\ufeffid,images\nq1,a\n", encoding="utf-8")
     assert list(read_solution(path)) == ["id", "images"]
 

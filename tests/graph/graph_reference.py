@@ -50,10 +50,10 @@ def traverse_with_labels(
     t: float,
     p: int,
 ) -> list[int]:
-    """Semi-supervised EGT on the graph as the paper draws it: all training images of a label joined.
+    """Semi-supervised EGT on the graph as the paper draws it: all train images of a label joined.
 
     A vertex is ("query", i), ("train", i) or ("image", i). Label edges lie on a level above all similarity
-    edges and are explored as soon as a vertex is reached; among them training images come first, then images
+    edges and are explored as soon as a vertex is reached; among them train images come first, then images
     by `rank`. Similarity edges are explored when the round is over, as in plain EGT.
     """
     label_edges: dict[tuple, set[tuple]] = {}
@@ -126,7 +126,7 @@ def symmetrize(lists: list[list[tuple[int, float]]]) -> list[list[tuple[int, flo
 def vote(
     near: list[tuple[int, float]], labels: list[int], votes: int, floor: float
 ) -> tuple[int, int, float]:
-    """Label, training row and similarity by strict majority of `votes`."""
+    """Label, train row and similarity by strict majority of `votes`."""
     voters = [(row, w) for row, w in near[:votes] if row >= 0 and labels[row] >= 0]
     voters = [(row, w) for row, w in voters if w >= floor]
     for label, count in Counter(labels[row] for row, _ in voters).items():

@@ -27,7 +27,7 @@ ORDERS = ("query_similarity", "query_neighbors", "train_similarity", "row")
 
 
 def bridge_of(query_train: dict, image_train: dict, train_labels: list[int], q: int, n: int) -> LabelBridge:
-    """Make a bridge from {row: (training row, similarity)}."""
+    """Make a bridge from {row: (train row, similarity)}."""
 
     def side(links: dict, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         row = np.array([links.get(i, (-1, 0))[0] for i in range(count)], np.int32)
@@ -209,9 +209,9 @@ def test_votes_need_a_strict_majority() -> None:
 
 def test_wrong_votes_are_refused() -> None:
     labels = np.arange(5)
-    with pytest.raises(LandmarkRetrievalError, match="5 training images must vote but only 3"):
+    with pytest.raises(LandmarkRetrievalError, match="5 train images must vote but only 3"):
         vote_labels(np.zeros((2, 3), np.int32), np.ones((2, 3)), labels, 5)
-    with pytest.raises(LandmarkRetrievalError, match="neighbour 9 is not one of 5 training images"):
+    with pytest.raises(LandmarkRetrievalError, match="neighbour 9 is not one of 5 train images"):
         vote_labels(np.full((2, 3), 9, np.int32), np.ones((2, 3)), labels, 3)
     assert vote_labels(np.zeros((2, 1), np.int32), np.ones((2, 1)), labels[:1], 3)[0].tolist() == [-1, -1]
 

@@ -106,7 +106,15 @@ def parts(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def summary(scores: pd.DataFrame, config: Any) -> dict[str, Any]:
-    """Return the number of queries, and mean, low and high of every metric."""
+    """Return the number of queries, and mean, low and high of every metric.
+
+    Args:
+        scores: of the queries that count (`parts`).
+        config: `BootstrapConfig` of the intervals.
+
+    Returns:
+        `queries`, and by the keys of `NAMES` a dict of `mean`, `low` and `high`.
+    """
     from landmark_retrieval.evaluation.bootstrap import mean_interval
 
     result: dict[str, Any] = {"queries": len(scores)}
@@ -117,7 +125,13 @@ def summary(scores: pd.DataFrame, config: Any) -> dict[str, Any]:
 
 
 def gain(scores: pd.DataFrame, baseline: pd.DataFrame, config: Any) -> dict[str, float]:
-    """Return mean, low and high of the gain in AP@100 over other scores of the same queries."""
+    """Return mean, low and high of the gain in AP@100 over other scores of the same queries.
+
+    Args:
+        scores: of the queries that count (`parts`).
+        baseline: the other scores, row for row of the same queries.
+        config: `BootstrapConfig` of the interval.
+    """
     from landmark_retrieval.evaluation.bootstrap import difference_interval
 
     interval = difference_interval(scores["AP_at_100"].to_numpy(), baseline["AP_at_100"].to_numpy(), config)

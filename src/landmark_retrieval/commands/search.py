@@ -47,8 +47,8 @@ def search(
     """Find what each PHOTO shows in the index of the last `kedro run`.
 
     Nothing is built anew: the photo goes through the steps of a query. Each result says why it was found: its
-    similarity, the inliers of its verified match, and the trusted path that led to it. Give the --env and
-    --params of the run.
+    similarity, the inliers of its match with the photo, and the trusted path that led to it. Give the --env
+    and --params of the run.
     """
     searching, _ = open_index(env, params)
     from landmark_retrieval.images import UnreadableImageError
@@ -84,8 +84,14 @@ def search(
 
 
 def format_found(photo: str, found: Found, ids: list[str]) -> str:
-    """Return the results of one photo as text, a line each."""
-    voted = f", label voted by training images: {found.label}" if found.label else ""
+    """Return the results of one photo as text, a line each.
+
+    Args:
+        photo: its name.
+        found: what was found.
+        ids: image id of every table row.
+    """
+    voted = f", label voted by train images: {found.label}" if found.label else ""
     lines = [f"{photo}: {len(found.results)} results in {found.seconds:.2f} s{voted}"]
     width = max((len(result.image_id) for result in found.results), default=0)
     for rank, result in enumerate(found.results, start=1):
@@ -95,7 +101,12 @@ def format_found(photo: str, found: Found, ids: list[str]) -> str:
 
 
 def reason(result: Result, ids: list[str]) -> str:
-    """Return why a result was found, in a few words."""
+    """Return why a result was found, in a few words.
+
+    Args:
+        result: one of what was found.
+        ids: image id of every table row, to name the images of its path.
+    """
     parts = []
     if result.similarity is not None:
         parts.append(f"similarity {result.similarity:.2f}")

@@ -74,7 +74,13 @@ def needed(items: Iterable[Item]) -> list[Item]:
 
 
 def format_inventory(name: str, root: str | Path, items: list[Item]) -> str:
-    """Return what is there and what is missing as text, with addresses."""
+    """Return what is there and what is missing as text, with addresses and the command to run next.
+
+    Args:
+        name: of the data set.
+        root: the data root.
+        items: what was looked for, at least one.
+    """
     width = max(len(item.name) for item in items)
     lines = [f"{name} in {root}"]
     for item in items:

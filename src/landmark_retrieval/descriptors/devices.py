@@ -33,7 +33,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def autocast(config: GlobalDescriptorConfig, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Return the context in which the network runs at the configured precision."""
+    """Return the context in which the network runs at the configured precision.
+
+    Args:
+        config: with `precision`; `auto` is float16 on a GPU and float32 elsewhere.
+        device: where the network runs.
+    """
     precision = config.precision
     if precision == "auto":
         precision = "float16" if device.type == "cuda" else "float32"

@@ -52,6 +52,11 @@ def target_sizes(width: int, height: int, config: GlobalDescriptorConfig) -> tup
     """Return the sizes (width, height) in pixels at which an image is described, one a scale.
 
     The sizes follow from the rounded size at scale 1, so images that agree there agree at all scales.
+
+    Args:
+        width: of the image in pixels.
+        height: of the image in pixels.
+        config: `max_side`, `scales` and `size_multiple`.
     """
     step = config.size_multiple
     shortest = -(-MIN_SIDE // step) * step
@@ -65,7 +70,12 @@ def target_sizes(width: int, height: int, config: GlobalDescriptorConfig) -> tup
 
 
 def load_scales(path: Source, config: GlobalDescriptorConfig) -> tuple[Pixels, ...] | str:
-    """Return an image at all scales, each uint8 `[h, w, 3]`, or the reason why it cannot be read."""
+    """Return an image at all scales, each uint8 RGB `[h, w, 3]`, or the reason why it cannot be read.
+
+    Args:
+        path: of the image file, or of a part of one.
+        config: sizes, as in `target_sizes`.
+    """
     try:
         image = load_image(path, at_least=round(config.max_side * max(1.0, *config.scales)))
     except UnreadableImageError as error:

@@ -115,7 +115,12 @@ class _Repeatable:
 
 
 def iterate_blocks(matrix: NDArray[Any] | BlockArray, rows: int = BLOCK_ROWS) -> Iterator[NDArray[Any]]:
-    """Yield consecutive blocks of rows of an array, a memory map or a block array."""
+    """Yield consecutive blocks of rows of an array, a memory map or a block array.
+
+    Args:
+        matrix: `[n, ...]`.
+        rows: rows of a block, the last one may have fewer; a block array keeps its own blocks.
+    """
     if isinstance(matrix, BlockArray):
         yield from matrix
     else:
@@ -128,7 +133,10 @@ def take_rows(matrix: NDArray[Any] | BlockArray, rows: NDArray[np.int64]) -> NDA
 
     Args:
         matrix: `[n, d]`.
-        rows: ascending row numbers `[m]`.
+        rows: int64 `[m]` row numbers, ascending.
+
+    Returns:
+        `[m, d]` of the matrix's dtype.
     """
     if not isinstance(matrix, BlockArray):
         return np.asarray(matrix[rows])
@@ -203,6 +211,10 @@ def gather_shards(store: ShardStore, n: int, name: str = "descriptors") -> Block
 
 def check_ids(descriptors: Descriptors, table: pd.DataFrame) -> None:
     """Refuse descriptors that were made for another image table.
+
+    Args:
+        descriptors: with their ids.
+        table: with `image_id`, row for row.
 
     Raises:
         LandmarkRetrievalError: names the first row whose id differs, or the differing lengths.

@@ -174,7 +174,12 @@ def region_pooling(config: PoolingConfig) -> RMAC:
 
 
 def build_pooling(config: PoolingConfig, trainable: bool = True) -> GeM | RMAC:
-    """Return the pooling module that a configuration names."""
+    """Return the pooling module that a configuration names.
+
+    Args:
+        config: kind and parameters.
+        trainable: whether the power of GeM receives gradients.
+    """
     if config.kind == "rmac":
         return RMAC(config.levels, config.overlap, config.power)
     return GeM(config.power, trainable)

@@ -267,7 +267,11 @@ def _thin(rows: NDArray[np.int64], config: WhiteningConfig) -> NDArray[np.int64]
 
 
 def project(x: NDArray[Any], whitening: Whitening) -> NDArray[np.float32]:
-    """Return `(x - mean) @ projection`, `[n, e]`, without normalisation.
+    """Return `(x - mean) @ projection`, float32 `[n, e]`, without normalisation.
+
+    Args:
+        x: `[n, d]`.
+        whitening: mean `[d]` and projection `[d, e]`; `Whitening.none()` returns x as float32.
 
     Raises:
         LandmarkRetrievalError: the whitening was learned on descriptors of another length.

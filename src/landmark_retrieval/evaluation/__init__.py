@@ -16,8 +16,8 @@ from landmark_retrieval.evaluation.bootstrap import (
     mean_interval,
     usage_intervals,
 )
-from landmark_retrieval.evaluation.gld import average_precision, evaluate_variant, score_queries
-from landmark_retrieval.evaluation.id_metrics import evaluate_submission, score_submission
+from landmark_retrieval.evaluation.gld import average_precision, evaluate_variant, score_queries, summarise
+from landmark_retrieval.evaluation.id_metrics import score_submission
 from landmark_retrieval.evaluation.published import PublishedConfig
 from landmark_retrieval.evaluation.ranking import Ranking, RankingConfig
 from landmark_retrieval.evaluation.revisited import RevisitedTruth, evaluate_revisited
@@ -36,7 +36,6 @@ __all__ = [
     "average_precision",
     "difference_interval",
     "evaluate_revisited",
-    "evaluate_submission",
     "evaluate_variant",
     "format_published",
     "format_table",
@@ -48,5 +47,6 @@ __all__ = [
     "read_submission",
     "score_queries",
     "score_submission",
+    "summarise",
     "usage_intervals",
 ]

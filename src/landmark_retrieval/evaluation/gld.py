@@ -77,6 +77,11 @@ def average_precision(ranking: NDArray[np.int32], relevant: Relevant, k: int = D
 def precision(ranking: NDArray[np.int32], relevant: Relevant, k: int) -> NDArray[np.float64]:
     """Return P@k: the share of the first k ranks that is relevant; missing results count as wrong.
 
+    Args:
+        ranking: int32 `[q, any]` index rows, best first, -1 where there is no result.
+        relevant: per query the index rows of its landmark.
+        k: ranks that count.
+
     Returns:
         float64 `[q]` in 0 to 1; NaN for a query without relevant images.
     """
@@ -90,21 +95,15 @@ def recall(ranking: NDArray[np.int32], relevant: Relevant, k: int) -> NDArray[np
     queries with one relevant image it is 1 when that image is among the first k, so that its mean bounds the
     mean average precision that re-ranking the first k results can reach.
 
+    Args:
+        ranking: int32 `[q, any]` index rows, best first, -1 where there is no result.
+        relevant: per query the index rows of its landmark.
+        k: ranks that count.
+
     Returns:
         float64 `[q]` in 0 to 1; NaN for a query without relevant images.
     """
     return _recall(relevance(ranking[:, :k], relevant), _counts(relevant), k)
-
-
-def first_relevant_position(
-    ranking: NDArray[np.int32], relevant: Relevant, k: int = DEPTH
-) -> NDArray[np.float64]:
-    """Return the rank of the first relevant result, from 1; k + 1 when none is among the first k.
-
-    Returns:
-        float64 `[q]`; NaN for a query without relevant images.
-    """
-    return _position(relevance(ranking[:, :k], relevant), _counts(relevant), k)
 
 
 def score_queries(
@@ -120,7 +119,8 @@ def score_queries(
 
     Returns:
         One row a query, columns `SCORES` (float64, NaN for queries that do not count: of usage `Ignored`
-        or without relevant images) and, when given, `usage`.
+        or without relevant images; `position` is the rank of the first relevant result, from 1, 101 when
+        none is among the first 100) and, when given, `usage`.
 
     Raises:
         LandmarkRetrievalError: the arguments have different numbers of queries.

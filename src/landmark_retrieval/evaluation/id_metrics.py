@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.evaluation.gld import DEPTH, IGNORED, score_queries, summarise
+from landmark_retrieval.evaluation.gld import DEPTH, IGNORED, score_queries
 
 USAGES = ("Public", "Private", IGNORED)
 """What the column `Usage` of a solution may hold."""
@@ -23,7 +23,8 @@ def score_submission(submission: pd.DataFrame, solution: pd.DataFrame) -> pd.Dat
             `Usage`. Submitted results of `Ignored` queries are accepted and not scored.
 
     Returns:
-        One row a query of the solution, in its order: `id`, then the columns of `gld.score_queries`.
+        One row a query of the solution, in its order: `id`, then the columns of `gld.score_queries`, from
+        which `gld.summarise` makes the metrics of the submission.
 
     Raises:
         LandmarkRetrievalError: a column is missing, a query is given twice or is not in the solution, or a
@@ -52,15 +53,6 @@ def score_submission(submission: pd.DataFrame, solution: pd.DataFrame) -> pd.Dat
     scores = score_queries(ranking, relevant, _usage(solution))
     scores.insert(0, "id", ids)
     return scores
-
-
-def evaluate_submission(submission: pd.DataFrame, solution: pd.DataFrame) -> dict[str, float]:
-    """Score a submission as a whole; arguments and errors as `score_submission`.
-
-    Returns:
-        The metrics of `gld.evaluate_variant`.
-    """
-    return summarise(score_submission(submission, solution))
 
 
 def _check_table(table: pd.DataFrame, name: str) -> None:

@@ -53,9 +53,9 @@ class Verified:
         queries: `[q, d]` descriptors before expansion.
         index: `[n, d]` descriptors before expansion.
         graph: their nearest neighbours.
-        pairs: verified pairs (`verification.collect_pairs`).
-        candidates: leading neighbours that were verified.
-        min_inliers: inliers from which a pair is verified.
+        pairs: the pairs that were tried (`verification.collect_pairs`).
+        candidates: leading neighbours that were tried.
+        min_inliers: inliers from which a pair counts as verified.
     """
 
     queries: NDArray[Any]
@@ -72,7 +72,7 @@ def measure_variants(
     """Measure every variant of query expansion, each followed by the same search and re-ranking.
 
     Args:
-        verified: descriptors, their neighbours and the verified pairs among these.
+        verified: descriptors, their neighbours and the pairs of these that were tried.
         relevant: per query the index rows of its landmark.
         config: the variants.
         knn: how neighbours are searched.
@@ -81,7 +81,7 @@ def measure_variants(
         Columns `COLUMNS`. First `no verification`, the neighbours as they are, then the variants as listed.
 
     Raises:
-        LandmarkRetrievalError: a variant expands index images that were not verified.
+        LandmarkRetrievalError: a variant expands index images whose neighbours were not tried.
     """
     _check_pairs(verified, config.variants)
     nothing = {**dict.fromkeys(OPTIONS), "expanded": 0.0}
@@ -172,6 +172,6 @@ def _check_pairs(verified: Verified, variants: Mapping[str, ExpansionConfig]) ->
     there = verified.pairs["row_a"].to_numpy(np.int64) * size + verified.pairs["row_b"].to_numpy(np.int64)
     if not np.isin(wanted[:, 0] * size + wanted[:, 1], there).all():
         raise LandmarkRetrievalError(
-            f"qe_variants.variants: '{needing[0]}' expands index images, and not all of their neighbours are "
-            "verified; run spatial_verification with expansion.database_side=true, or leave the variant out"
+            f"qe_variants.variants: '{needing[0]}' expands index images, and not all of their neighbours "
+            "were tried; run spatial_verification with expansion.database_side=true, or leave the variant out"
         )

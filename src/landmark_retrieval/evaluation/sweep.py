@@ -1,4 +1,4 @@
-"""Choosing the options of EGT and of label bridges by their mAP on held-out training images."""
+"""Choosing the options of EGT and of label bridges by their mAP on held-out train images."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class SweepConfig(Configuration):
 
     @property
     def most_votes(self) -> int:
-        """Training images that must be searched for each image."""
+        """Train images that must be searched for each image."""
         return max(max(pair) for pair in self.votes)
 
 
@@ -78,7 +78,7 @@ class HeldOut:
     Attributes:
         graph: k-NN graph of its queries and index images.
         index_graph: the same, undirected (`symmetrize`).
-        train_neighbors: `[q + n, v]` training rows nearest to every query and index image, -1 padded.
+        train_neighbors: `[q + n, v]` train rows nearest to every query and index image, -1 padded.
         train_similarities: `[q + n, v]`.
         train_labels: `[t]`.
         query_descriptors: `[q, d]`.

@@ -1,4 +1,4 @@
-"""The k-NN graph and its traversal: EGT, label bridges to training images, trusted paths."""
+"""The k-NN graph and its traversal: EGT, label bridges to train images, trusted paths."""
 
 from landmark_retrieval.graph.egt import EgtConfig, PathStep, Traversal, explore_exploit, trusted_path
 from landmark_retrieval.graph.explain import Step, explain_edge

@@ -133,7 +133,17 @@ def explore_exploit_lists(
 ) -> Traversal:
     """Traverse the graph from queries with lists of any lengths; otherwise as `explore_exploit`.
 
-    Lists need not be sorted. The weights of both must have one dtype.
+    Args:
+        queries: list of index rows and weights of each query; lists need not be sorted.
+        index_graph: undirected graph of the n index images, weights of the queries' dtype.
+        config: parameters.
+        hubs: images of one label, which are reached before all others; none by default.
+
+    Returns:
+        The results.
+
+    Raises:
+        LandmarkRetrievalError: a neighbour is outside the index or a weight is NaN.
     """
     return prepare(queries, index_graph, config, hubs)()
 
@@ -143,7 +153,8 @@ def prepare(
 ) -> Callable[[], Traversal]:
     """Check the graphs, load (or compile) the loop, and return the traversal as a function to call.
 
-    This separates what is done once from what is done for each query, so that either can be timed.
+    This separates what is done once from what is done for each query, so that either can be timed. Arguments
+    and errors as in `explore_exploit_lists`.
     """
     n = len(index_graph)
     q_descending = check_edges(queries, n, "query lists")

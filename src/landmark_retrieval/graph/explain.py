@@ -16,9 +16,9 @@ class Step:
 
     Attributes:
         row: table row of the image.
-        label_bridge: whether labels of training images led there rather than similarity.
+        label_bridge: whether labels of train images led there rather than similarity.
         weight: similarity of the edge; of no meaning for a label bridge.
-        train_rows: for a label bridge, the table rows of the one or two training images that it goes through.
+        train_rows: for a label bridge, the table rows of the one or two train images that it goes through.
         similarities: for a label bridge, the similarity of the image before to the first of them, and of this
             image to the last.
         label: for a label bridge, the name of the label.
@@ -46,8 +46,8 @@ def explain_edge(
         edge: from `trusted_path`.
         query: row of the query whose path it is.
         index_start: table row of the first index image.
-        train_start: table row of the first training image.
-        bridge: voted labels, to name the training images of a label edge; None leaves them out.
+        train_start: table row of the first train image.
+        bridge: voted labels, to name the train images of a label edge; None leaves them out.
         names: of landmarks by number.
     """
     target = index_start + edge.target

@@ -88,6 +88,16 @@ def symmetrize_lists(graph: CsrGraph, threads: int = 0) -> CsrGraph:
 
     Lists that are symmetric and sorted by falling weight already are returned as they are, so that the
     order of their ties is kept.
+
+    Args:
+        graph: lists of any lengths, in any order.
+        threads: most threads to use, 0 for all.
+
+    Returns:
+        The graph, as `symmetrize` gives it.
+
+    Raises:
+        LandmarkRetrievalError: a neighbour is no vertex or a weight is NaN.
     """
     union = _union(graph, threads)
     same = (

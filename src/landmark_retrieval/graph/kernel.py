@@ -16,7 +16,6 @@ import numpy as np
 
 from landmark_retrieval.graph.compiled import compiled
 
-NO_EDGE = 0
 SIMILARITY_EDGE = 1
 LABEL_EDGE = 2
 

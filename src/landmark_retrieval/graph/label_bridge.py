@@ -1,11 +1,11 @@
-"""Label bridges: semi-supervised EGT through a labelled training set.
+"""Label bridges: semi-supervised EGT through a labelled train set.
 
-Chang et al., "Semi-Supervised Exploration in Image Retrieval", 2019. The training images nearest to an image
-vote for its label; a labelled image is linked to its most similar training image of that label, and all
-training images of one label are linked to each other, each with the maximum weight. A hub vertex per label
+Chang et al., "Semi-Supervised Exploration in Image Retrieval", 2019. The train images nearest to an image
+vote for its label; a labelled image is linked to its most similar train image of that label, and all
+train images of one label are linked to each other, each with the maximum weight. A hub vertex per label
 is the same graph without its quadratically many edges: from an image the traversal reaches, through the hub,
 all index images of the same label. Label edges come before every similarity edge, whatever t is, and count
-as the edge that every round takes. Training images and hubs are walked through and never returned.
+as the edge that every round takes. Train images and hubs are walked through and never returned.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class LabelBridgeConfig(Configuration):
     """How labels are voted and used.
 
     Attributes:
-        query_votes: nearest training images that vote for a query's label (the paper: 3); a label needs a
+        query_votes: nearest train images that vote for a query's label (the paper: 3); a label needs a
             strict majority of this number, however many of them have a label.
         index_votes: the same for index images (the paper: 3; the authors' released program: 5).
-        min_similarity: inner product below which a training image does not vote; -.inf for no floor (the
+        min_similarity: inner product below which a train image does not vote; -.inf for no floor (the
             paper, where four million images vote). Whitened descriptors of unrelated photos have inner
             product 0 on average.
         order: in which order the images of one label come out. `query_similarity`: by the inner product of
             their descriptors with the query's; `query_neighbors`: those in the query's own list of
             neighbours first, by similarity, then as `train_similarity`; `train_similarity`: by the
-            similarity to the training image that they are linked to; `row`: as in the table. The paper does
+            similarity to the train image that they are linked to; `row`: as in the table. The paper does
             not say.
     """
 
@@ -56,16 +56,16 @@ class LabelBridgeConfig(Configuration):
 
 @dataclass(frozen=True, eq=False)
 class LabelBridge:
-    """The labels that were voted, and by which training images.
+    """The labels that were voted, and by which train images.
 
     Attributes:
         query_label: int64 `[q]` label of each query, -1 for none.
-        query_train_row: int32 `[q]` training row that the query is linked to, -1 for none.
+        query_train_row: int32 `[q]` train row that the query is linked to, -1 for none.
         query_similarity: float32 `[q]` similarity to it, -inf for none.
         index_label: int64 `[n]` the same for index images.
         index_train_row: int32 `[n]`.
         index_similarity: float32 `[n]`.
-        train_label: int64 `[t]` labels of the training images, -1 for none.
+        train_label: int64 `[t]` labels of the train images, -1 for none.
     """
 
     query_label: NDArray[np.int64]
@@ -84,35 +84,35 @@ def vote_labels(
     votes: int,
     min_similarity: float = -np.inf,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-    """Let the nearest training images vote for the label of each image.
+    """Let the nearest train images vote for the label of each image.
 
     Args:
-        neighbors: `[n, k]` training rows in descending similarity, -1 padded; only the first `votes` count.
+        neighbors: `[n, k]` train rows in descending similarity, -1 padded; only the first `votes` count.
         similarities: `[n, k]`.
-        train_labels: `[t]`, -1 for none: such an image votes for no label.
+        train_labels: int64 `[t]`, -1 for none: such an image votes for no label.
         votes: how many vote. A label needs more than half of this number; otherwise there is none.
-        min_similarity: training images less similar than this do not vote.
+        min_similarity: train images less similar than this do not vote.
 
     Returns:
-        int64 `[n]` labels (-1 for none); int32 `[n]` the most similar training image of that label (-1 for
+        int64 `[n]` labels (-1 for none); int32 `[n]` the most similar train image of that label (-1 for
         none); float32 `[n]` its similarity (-inf for none).
 
     Raises:
         LandmarkRetrievalError: when fewer than `votes` neighbours were searched although there are more
-            training images, or a neighbour is not one of them.
+            train images, or a neighbour is not one of them.
     """
     n, k = neighbors.shape
     train = np.append(np.asarray(train_labels, np.int64), NO_LABEL)
     if k < min(votes, len(train) - 1):
         raise LandmarkRetrievalError(
-            f"label votes: {votes} training images must vote but only {k} neighbours were searched; "
+            f"label votes: {votes} train images must vote but only {k} neighbours were searched; "
             "search at least as many as the larger of query_votes and index_votes"
         )
     near = np.asarray(neighbors[:, :votes], np.int64)
     if near.max(initial=-1) >= len(train) - 1:
         raise LandmarkRetrievalError(
-            f"label votes: neighbour {near.max()} is not one of {len(train) - 1} training images; "
-            "search the training images again"
+            f"label votes: neighbour {near.max()} is not one of {len(train) - 1} train images; "
+            "search the train images again"
         )
     near_similarity = np.asarray(similarities[:, :votes], np.float32)
     labels = train[near]  # padding reads the last entry, which has no label
@@ -140,12 +140,15 @@ def build_label_bridge(
     """Vote the labels of all queries and index images.
 
     Args:
-        query_neighbors: `[q, k]` training rows nearest to each query, in descending similarity, -1 padded.
+        query_neighbors: `[q, k]` train rows nearest to each query, in descending similarity, -1 padded.
         query_similarities: `[q, k]`.
         index_neighbors: `[n, k]` the same for index images.
         index_similarities: `[n, k]`.
-        train_labels: `[t]`, -1 for none; may be empty.
-        config: parameters.
+        train_labels: int64 `[t]`, -1 for none; may be empty.
+        config: parameters; `order` is not used here.
+
+    Returns:
+        What `vote_labels` says of either side, and the labels of the train images.
 
     Raises:
         LandmarkRetrievalError: as `vote_labels`.
@@ -169,6 +172,9 @@ def label_hubs(
         order: of `LabelBridgeConfig`.
         query_descriptors: `[q, d]`, for `query_similarity` only.
         index_descriptors: `[n, d]`, for `query_similarity` only.
+
+    Returns:
+        One hub for every label that an index image has, in ascending order of the labels.
 
     Raises:
         LandmarkRetrievalError: when `query_similarity` lacks descriptors or they do not fit the bridge.
@@ -263,7 +269,7 @@ def explore_exploit_with_labels(
         )
     queries = as_lists(query_neighbors, query_weights)
     if not (bridge.index_label != NO_LABEL).any():
-        reason = "there are no training images" if len(bridge.train_label) == 0 else "no label was voted"
+        reason = "there are no train images" if len(bridge.train_label) == 0 else "no label was voted"
         logger.warning("Label bridges have no effect, because %s: the ranking is that of plain EGT.", reason)
         return explore_exploit_lists(queries, index_graph, config)
     hubs = label_hubs(bridge, bridge_config.order, query_descriptors, index_descriptors)
@@ -273,7 +279,7 @@ def explore_exploit_with_labels(
 def label_path(
     bridge: LabelBridge, query: int, source: int, target: int
 ) -> tuple[int, NDArray[np.float32], NDArray[np.int32]]:
-    """Explain a label edge of a trusted path: source - training image - training image - target.
+    """Explain a label edge of a trusted path: source - train image - train image - target.
 
     Args:
         bridge: voted labels.
@@ -282,8 +288,8 @@ def label_path(
         target: index row.
 
     Returns:
-        The label, the float32 `[2]` similarities of source and target to the training images that they are
-        linked to, and the int32 `[2]` training rows (equal when both are linked to the same image).
+        The label, the float32 `[2]` similarities of source and target to the train images that they are
+        linked to, and the int32 `[2]` train rows (equal when both are linked to the same image).
     """
     if source < 0:
         row, similarity = bridge.query_train_row[query], bridge.query_similarity[query]

@@ -50,7 +50,14 @@ def settle(
     Args:
         egt: options as given.
         bridge: options as given.
-        chosen: `egt` and `label_bridge`, each some options and values; empty when there was no sweep.
+        chosen: `egt` and `label_bridge`, each some options and values (`evaluation.sweep.chosen_options`);
+            empty when there was no sweep.
+
+    Returns:
+        Both configurations without open options; a log line names each that a sweep chose.
+
+    Raises:
+        LandmarkRetrievalError: an option that a sweep chose does not exist.
     """
     return (
         EgtConfig(**_settled(egt, chosen.get("egt", {}), "egt")),

@@ -60,7 +60,15 @@ class ApproximateIndex:
                     self.index.add_with_ids(block.matrix, block.rows.astype(np.int64))
 
     def candidates(self, queries: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-        """Return int64 `[b, count]` likely neighbours, -1 padded."""
+        """Return likely neighbours.
+
+        Args:
+            queries: float32 `[b, d]`.
+            count: wanted of each query.
+
+        Returns:
+            int64 `[b, count]` database rows, -1 padded.
+        """
         with library_threads(self.threads):
             rows: NDArray[np.int64] = self.index.search(np.ascontiguousarray(queries), count)[1]
         return rows

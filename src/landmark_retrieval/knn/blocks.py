@@ -47,6 +47,10 @@ class Block:
 def check_matrix(matrix: NDArray[Any], name: str) -> None:
     """Refuse what is not a matrix of descriptors.
 
+    Args:
+        matrix: `[n, d]` floating point, d at least 1, n below 2³¹.
+        name: what the rows are, for messages.
+
     Raises:
         LandmarkRetrievalError: not two-dimensional, no columns, too many rows, or not floating point.
     """

@@ -56,7 +56,15 @@ class CandidateEngine(ABC):
     def candidates(
         self, queries: NDArray[np.float32], count: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return columns int64 `[b, count]` of the loaded block and their rounded inner products."""
+        """Return the columns of the loaded block with the largest rounded inner products.
+
+        Args:
+            queries: float32 `[b, d]`.
+            count: wanted of each query, at most the rows of the block.
+
+        Returns:
+            Columns int64 `[b, count]` in any order, -1 padded, and their products float32 `[b, count]`.
+        """
 
     def update(self, queries: Block, excluded: NDArray[np.int64], best: Best) -> None:
         """Merge the loaded block into the best rows of the queries."""

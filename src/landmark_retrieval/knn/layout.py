@@ -94,6 +94,9 @@ def plan_memory(queries: int, database: int, dimensions: int, config: KnnConfig,
         config: with the memory.
         gpu: whether the products are computed on a GPU.
 
+    Returns:
+        The largest blocks that fit.
+
     Raises:
         LandmarkRetrievalError: not even the smallest blocks fit.
     """
@@ -132,7 +135,13 @@ def plan_memory(queries: int, database: int, dimensions: int, config: KnnConfig,
 
 
 def make_engine(target: Target, layout: Layout, config: KnnConfig) -> Engine:
-    """Return the engine that does the work."""
+    """Return the engine that does the work.
+
+    Args:
+        target: engine and GPUs (`choose_target`).
+        layout: sizes of the blocks (`plan_memory`).
+        config: k, storage and threads.
+    """
     threads = thread_count(config.threads)
     if target.engine == "blas":
         return BlasEngine(layout.tile, layout.queries, threads)

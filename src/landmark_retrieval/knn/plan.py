@@ -45,6 +45,9 @@ def plan_knn(
             worker takes the memory of the configuration.
         label: what is searched, for progress bars and messages.
 
+    Returns:
+        The plan; `gather` joins what it stores.
+
     Raises:
         LandmarkRetrievalError: as `search`.
     """
@@ -57,6 +60,12 @@ def plan_knn(
 
 def gather(store: ShardStore) -> Neighbors:
     """Join the shards of `plan_knn`.
+
+    Args:
+        store: what the plan has stored.
+
+    Returns:
+        The neighbours of all queries, `[q, k]`, as `search` gives them.
 
     Raises:
         LandmarkRetrievalError: the store is incomplete or holds something else.
@@ -73,7 +82,16 @@ def plan_knn_graph(
     config: KnnConfig,
     executor: ExecutorConfig | None = None,
 ) -> ShardPlan:
-    """Plan `build_knn_graph` so that finished blocks survive a kill; arguments as in `plan_knn`.
+    """Plan `build_knn_graph` so that finished blocks survive a kill.
+
+    Args:
+        queries: float32 or float16 `[q, d]`.
+        index: float32 or float16 `[n, d]`, searched by the queries and by its own rows.
+        config: of both searches; `shard_rows` rows make a shard.
+        executor: where shards are computed, as in `plan_knn`.
+
+    Returns:
+        The plan; its shards have the arrays of `plan_knn`, and `gather_graph` joins them.
 
     Raises:
         LandmarkRetrievalError: as `search`.
@@ -92,6 +110,12 @@ def plan_knn_graph(
 
 def gather_graph(store: ShardStore) -> KnnGraph:
     """Join the shards of `plan_knn_graph`.
+
+    Args:
+        store: what the plan has stored.
+
+    Returns:
+        The graph of q queries and n index images, as `build_knn_graph` gives it.
 
     Raises:
         LandmarkRetrievalError: the store is incomplete or holds something else.
@@ -152,7 +176,17 @@ def compute_part(
     label: str,
     database_digest: str,
 ) -> Mapping[str, NDArray[Any]]:
-    """Search one block of queries; the arrays of its shard."""
+    """Search one block of queries; return the arrays of its shard (`plan_knn`).
+
+    Args:
+        queries: `[b, d]` of the block.
+        database: `[n, d]`.
+        config: of the search.
+        excluded: int64 `[b]` database row that must not be returned, -1 for none.
+        first: number of the first query.
+        label: for the progress bar and messages.
+        database_digest: of the database's content, by which an approximate index is kept for more blocks.
+    """
     found = search_checked(queries.matrix, database.matrix, config, excluded, label, first, database_digest)
     return {"first": np.array(first, np.int64), "neighbors": found.neighbors, "weights": found.weights}
 

@@ -136,7 +136,12 @@ def search_exactly(
 def check_inputs(
     queries: NDArray[Any], database: NDArray[Any], exclude: NDArray[Any] | None
 ) -> NDArray[np.int64]:
-    """Return the excluded row of each query (-1 for none) after checking all inputs.
+    """Return the excluded row of each query, int64 `[q]` (-1 for none), after checking all inputs.
+
+    Args:
+        queries: `[q, d]`.
+        database: `[n, d]`.
+        exclude: `[q]` as in `search`; None excludes nothing.
 
     Raises:
         LandmarkRetrievalError: shapes or types do not fit together.
@@ -164,7 +169,14 @@ def check_inputs(
 
 
 def warn_if_short(k: int, database: int, self_excluded: bool, label: str) -> None:
-    """Log a warning when there are not k rows to return."""
+    """Log a warning when there are not k rows to return.
+
+    Args:
+        k: neighbours wanted.
+        database: rows of the database.
+        self_excluded: whether each query is a row of the database that is not returned.
+        label: what is searched.
+    """
     if database - self_excluded < k:
         logger.warning(
             "%s: k = %d but the database has %d images%s; what is missing is padded with -1. "
@@ -183,6 +195,9 @@ def build_knn_graph(queries: NDArray[Any], index: NDArray[Any], config: KnnConfi
         queries: float32 or float16 `[q, d]`.
         index: float32 or float16 `[n, d]`.
         config: of both searches.
+
+    Returns:
+        Both lists by falling inner product, ties by lower row, -1 and -inf padded.
 
     Raises:
         LandmarkRetrievalError: as `search`.

@@ -33,7 +33,12 @@ class LocalFeatures:
 
     @classmethod
     def empty(cls, dimensions: int, size: tuple[int, int] = (0, 0)) -> LocalFeatures:
-        """Return no features of the given descriptor dimension."""
+        """Return no features.
+
+        Args:
+            dimensions: length of the descriptors.
+            size: width and height of the image in pixels.
+        """
         return cls(
             np.zeros((0, 2), np.float32),
             np.zeros((0, dimensions), np.float16),
@@ -73,4 +78,12 @@ class LocalFeatureExtractor(ABC):
 
     @abstractmethod
     def detect(self, image: Image.Image, max_keypoints: int) -> LocalFeatures:
-        """Return features of an image that is not blank, in any order; more than asked for are cut off."""
+        """Return features of an image that is not blank, in any order; more than asked for are cut off.
+
+        Args:
+            image: RGB, at least 32 pixels a side.
+            max_keypoints: features wanted.
+
+        Returns:
+            Features as in `LocalFeatures`, keypoints in pixels of `image`.
+        """

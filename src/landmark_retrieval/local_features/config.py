@@ -76,7 +76,7 @@ class DelfConfig(Configuration):
             backbone and stage; None scores features by their norm.
         scales: factors of the resized image at which features are taken (the paper: seven, by √2).
         dimensions: of the descriptors after PCA, at most the channels of the stage (the paper: 40).
-        pca_images: images on which the PCA is learned, evenly taken from the training split.
+        pca_images: images on which the PCA is learned, evenly taken from the train split.
         nms_radius: in cells of the feature map; of neighbours the one with the highest score stays.
     """
 
@@ -102,11 +102,12 @@ class LocalFeaturesConfig(Configuration):
     Attributes:
         extractor: which features, and their own parameters.
         max_side: long side in pixels to which larger images are shrunk first.
-        max_keypoints: features kept of an image, the strongest (the paper: 1000).
+        max_keypoints: features kept of an image, the strongest (the paper: 1000 of DELF). Ratios and floors
+            of `verification` are measured with 2000.
         shard_size: images in a shard (what is lost at most by a kill).
     """
 
     extractor: ExtractorConfig = AlikedConfig()
     max_side: int = Field(default=640, ge=32)
-    max_keypoints: int = Field(default=1000, ge=4)
+    max_keypoints: int = Field(default=2000, ge=4)
     shard_size: int = Field(default=64, ge=1)

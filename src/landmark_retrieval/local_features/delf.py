@@ -18,7 +18,12 @@ STRIDE = 32
 
 
 def tiled_size(size: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
-    """Return width and height of a scaled image rounded to multiples of `STRIDE`, at least one."""
+    """Return width and height of a scaled image rounded to multiples of `STRIDE`, at least one.
+
+    Args:
+        size: width and height of the image in pixels.
+        scale: factor of both.
+    """
     width, height = (max(STRIDE, round(side * scale / STRIDE) * STRIDE) for side in size)
     return width, height
 

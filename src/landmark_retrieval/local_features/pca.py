@@ -47,7 +47,7 @@ class LocalPca:
 
 
 def fit_local_pca(table: pd.DataFrame, config: LocalFeaturesConfig) -> LocalPca:
-    """Learn the PCA of DELF's features on training images (index images where there are none).
+    """Learn the PCA of DELF's features on train images (index images where there are none).
 
     Args:
         table: prepared image table.

@@ -24,7 +24,14 @@ def to_tensor(image: Image.Image, device: torch.device) -> Tensor:
 def from_tensors(
     keypoints: Tensor, descriptors: Tensor, scores: Tensor, size: tuple[int, int]
 ) -> LocalFeatures:
-    """Return features on the CPU; points outside the image or with unusable values are left out."""
+    """Return features on the CPU; points outside the image or with unusable values are left out.
+
+    Args:
+        keypoints: `[m, 2]` x and y in pixels.
+        descriptors: `[m, d]`, L2-normalised rows.
+        scores: `[m]`.
+        size: width and height of the image in pixels.
+    """
     xy = keypoints.float().cpu().numpy()
     rows = descriptors.float().cpu().numpy()
     weights = scores.float().cpu().numpy()

@@ -109,7 +109,7 @@ class SearchIndex:
 
     @cached_property
     def train_labels(self) -> NDArray[np.int64]:
-        """Labels of the training images, -1 for none, int64 `[t]`."""
+        """Labels of the train images, -1 for none, int64 `[t]`."""
         return landmark_of(self.images)[self.rows.train]
 
     @cached_property

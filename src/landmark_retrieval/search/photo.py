@@ -42,7 +42,7 @@ class Result:
         image_id: its id.
         landmark: name of its landmark, empty where not known.
         similarity: inner product with the photo's (expanded) descriptor, where it is among its neighbours.
-        inliers: of its verification against the photo, where it was verified.
+        inliers: of its match with the photo, where the two were compared.
         verified: whether the inliers reach the floor.
         path: the edges from the photo to it; a single one for a direct neighbour, none for variants that do
             not traverse the graph.
@@ -64,7 +64,7 @@ class Found:
     Attributes:
         results: best first.
         seconds: that the search took.
-        label: name of the landmark that the training images voted for, empty for none.
+        label: name of the landmark that the train images voted for, empty for none.
     """
 
     results: Sequence[Result]

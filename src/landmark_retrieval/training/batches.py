@@ -26,7 +26,7 @@ def draw_batches(
     asked for repeats some.
 
     Args:
-        labels: int64 `[n]`, 0 to l - 1, of the training images.
+        labels: int64 `[n]`, 0 to l - 1, of the train images.
         landmarks_per_batch: landmarks in a batch, at most l.
         images_per_landmark: images of each.
         seed: of the epoch.

@@ -15,7 +15,13 @@ CHECKPOINT = "checkpoint.pt"
 
 
 def write_checkpoint(file: Path, fingerprint: str, content: Mapping[str, Any]) -> None:
-    """Write tensors and numbers with what they depend on, whole or not at all."""
+    """Write tensors and numbers with what they depend on, whole or not at all.
+
+    Args:
+        file: to write; its folder is made.
+        fingerprint: of the images and parameters that the content depends on.
+        content: tensors, numbers, texts, and lists and dicts of them.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f".{file.name}.tmp")
     torch.save({"fingerprint": fingerprint, **content}, unfinished)
@@ -23,7 +29,12 @@ def write_checkpoint(file: Path, fingerprint: str, content: Mapping[str, Any]) -
 
 
 def read_checkpoint(file: Path, fingerprint: str) -> dict[str, Any] | None:
-    """Return what `write_checkpoint` wrote; None, with a line in the log, where it is of no use."""
+    """Return what `write_checkpoint` wrote, on the CPU; None where there is nothing of use.
+
+    Args:
+        file: of the checkpoint; a damaged one is named in the log.
+        fingerprint: that it must have; another one is named in the log.
+    """
     if not file.exists():
         return None
     try:

@@ -31,7 +31,7 @@ class TrainingConfig(Configuration):
         hard_negatives: landmarks that look most alike share a batch, found anew each epoch
             (not for `arcface`, which compares with all landmarks at once).
         mining_pool: images at most among which they are sought.
-        max_side: long side of training images in pixels.
+        max_side: long side of the views in pixels.
         smallest_crop: least share of the image's area that a training view shows.
         flip: whether views are mirrored at random.
         held_out: share of each landmark's train images that are kept out and on whose retrieval

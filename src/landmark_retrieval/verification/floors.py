@@ -33,7 +33,7 @@ def floor_from_unrelated(inliers: ArrayLike) -> int:
     `MIN_INLIERS` keeps what came out.
 
     Args:
-        inliers: of pairs of photos that show nothing in common, verified with everything else as in a run.
+        inliers: of pairs of photos that show nothing in common, compared with everything else as in a run.
             One in a thousand decides, so take ten thousand or more.
 
     Raises:

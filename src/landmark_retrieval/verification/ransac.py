@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landmark_retrieval.configuration import Configuration
-from landmark_retrieval.errors import LandmarkRetrievalError
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +90,16 @@ def estimate_homography(
 
 
 def iteration_limit(matches: int, min_inliers: int, config: RansacConfig) -> int:
-    """Return how many samples find a model of `min_inliers` among `matches` at the asked confidence."""
+    """Return how many samples find a model of `min_inliers` among `matches` at the asked confidence.
+
+    The number N with 1 - (1 - s⁴)ᴺ = confidence, s being the share of inliers (Fischler and Bolles, 1981,
+    section II.B); from 50 to `config.max_iterations`.
+
+    Args:
+        matches: tentative correspondences, at least `SAMPLE`.
+        min_inliers: inliers that a model of interest has.
+        config: confidence and most iterations.
+    """
     share = min(1.0, max(min_inliers, SAMPLE) / matches)
     if share == 1.0:
         return min(config.max_iterations, 50)
@@ -123,19 +131,10 @@ def plausible(homography: NDArray[np.float64], points: Points, max_scale: float)
 
 @lru_cache
 def available_method(method: Method) -> Method:
-    """Return the method, or `opencv_usac` with a warning where pydegensac cannot be imported.
-
-    Raises:
-        LandmarkRetrievalError: poselib is asked for and not installed.
-    """
+    """Return the method, or `opencv_usac` with a warning where pydegensac is not installed."""
     if method == "pydegensac" and importlib.util.find_spec("pydegensac") is None:
         logger.warning("pydegensac is not available on this platform: using OpenCV's USAC_MAGSAC instead")
         return "opencv_usac"
-    if method == "poselib" and importlib.util.find_spec("poselib") is None:
-        raise LandmarkRetrievalError(
-            "ransac method 'poselib' is not installed: `pip install poselib` or choose "
-            "pydegensac or opencv_usac"
-        )
     return method
 
 

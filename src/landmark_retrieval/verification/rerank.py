@@ -16,11 +16,11 @@ def neighbor_inliers(
         neighbors: `[n, k]` index rows, -1 padded.
         first_row: table row of the first image: 0 for queries, the number of queries for index images.
         queries: number of queries (index image j is table row queries + j).
-        verified: `row_a`, `row_b`, `inliers` of `collect_pairs`.
+        verified: `row_a`, `row_b`, `inliers` of all pairs that were tried (`collect_pairs`).
         candidates: leading columns to look up.
 
     Returns:
-        int32 `[n, min(candidates, k)]` inliers, 0 where a pair was not verified, -1 for padding and for an
+        int32 `[n, min(candidates, k)]` inliers, 0 where a pair was not tried, -1 for padding and for an
         image among its own neighbours.
     """
     top = neighbors[:, :candidates].astype(np.int64)
