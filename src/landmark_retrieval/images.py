@@ -130,7 +130,7 @@ def file_state(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def content_digest(path: str | os.PathLike[str]) -> str:
-    """Return a digest of the bytes of a file, 16 hexadecimal digits; "" when it cannot be read.
+    """Return the first 16 hexadecimal digits of the SHA-256 of a file; "" when it cannot be read.
 
     A file is read once in a process as long as its size and its time of change stay as they are.
     """
@@ -141,7 +141,7 @@ def content_digest(path: str | os.PathLike[str]) -> str:
 def _content_digest(path: str, state: tuple[int, int]) -> str:
     try:
         with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except OSError:
         return ""
 

@@ -38,9 +38,7 @@ def names(folder: Path) -> set[str]:
 def test_digests_are_of_the_bytes_in_the_order_of_the_table(
     table: pd.DataFrame, tmp_path: Path, backend: str
 ) -> None:
-    expected = [
-        hashlib.blake2b(Path(path).read_bytes(), digest_size=8).hexdigest() for path in table["path"][:4]
-    ]
+    expected = [hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] for path in table["path"][:4]]
     executor = ExecutorConfig.model_validate({"backend": backend, "workers": 2})
     assert read(table, tmp_path, executor) == [*expected, ""], "the last file is missing"
     assert content_digest(table["path"][0]) == expected[0]
