@@ -68,6 +68,7 @@ def test_what_a_sweep_chooses_is_tracked_and_read_by_the_next_run(
     project.succeed("--pipelines", "egt_sweep")
     points = [run for run in project.mlflow_runs() if run.data.tags.get("sweep") == "egt"]
     assert {float(run.data.params["t"]) for run in points} >= {0.15, float("inf")}
+    assert {run.data.tags["commit"] for run in points} == {project.load("run_facts")["commit"]}
     chosen = [run for run in points if run.data.tags["chosen"] == "True"]
     best = max(run.data.metrics["held_out_mAP_at_100"] for run in points)
     assert best in {run.data.metrics["held_out_mAP_at_100"] for run in chosen}

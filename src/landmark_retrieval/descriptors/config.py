@@ -32,7 +32,7 @@ class GlobalDescriptorConfig(Configuration):
             batches leave.
         shard_size: images in a shard (what is lost at most by a kill).
         loader_threads: threads that decode and resize ahead of the network; None takes one a core beside a
-            GPU (at most 16), one for two cores beside a network on the CPU.
+            GPU (at most 16), and as many as the network has on a CPU, with which they take turns.
         device: `auto` takes the GPU when there is one; else a torch device.
         precision: of the network's arithmetic; `auto` is float16 on a GPU and float32 on a CPU.
         compile: run the network through torch.compile (pays off for many images of few shapes).

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from landmark_retrieval.descriptors.config import GlobalDescriptorConfig
@@ -25,6 +26,8 @@ PENDING_BATCHES = 8
 """Images held back at most, in batches, waiting for others of their shape."""
 
 Pixels = NDArray[np.uint8]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -99,16 +102,17 @@ def _resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 
 def loader_threads(config: GlobalDescriptorConfig) -> int:
     """Return the number of loading threads that a configuration means on this machine."""
-    cores = os.cpu_count() or 1
+    if config.loader_threads is not None:
+        return config.loader_threads
     if choose_device(config.device).type == "cpu":
-        cores = max(1, cores // 2)  # the network needs the others
-    return config.loader_threads or min(16, cores)
+        return torch.get_num_threads()  # the network rests meanwhile; one in each of several workers
+    return min(16, os.cpu_count() or 1)
 
 
 def iterate_batches(
     paths: Sequence[Source], config: GlobalDescriptorConfig
 ) -> Iterator[ImageBatch | Unreadable]:
-    """Read images in the background and yield them in batches of one shape.
+    """Read images ahead of the network and yield them in batches of one shape.
 
     The batches depend on the paths and the parameters alone, not on the speed of the threads.
 
@@ -122,7 +126,7 @@ def iterate_batches(
     """
     full, held = batch_size(config), 0
     waiting: dict[tuple[tuple[int, ...], ...], list[tuple[int, tuple[Pixels, ...]]]] = {}
-    for position, loaded in enumerate(_load_ahead(paths, config)):
+    for position, loaded in enumerate(_load(paths, config)):
         if isinstance(loaded, str):
             yield Unreadable(position, loaded)
             continue
@@ -148,21 +152,39 @@ def _batch(bucket: list[tuple[int, tuple[Pixels, ...]]]) -> ImageBatch:
     )
 
 
-def _load_ahead(
-    paths: Iterable[Source], config: GlobalDescriptorConfig
-) -> Iterator[tuple[Pixels, ...] | str]:
-    """Yield what `load_scales` returns, in order, reading at most two batches ahead."""
-    threads = loader_threads(config)
-    ahead = 2 * max(threads, batch_size(config))
-    futures: deque[Future[Any]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="image-loader") as pool:
-        try:
-            for path in paths:
-                futures.append(pool.submit(partial(load_scales, path, config)))
-                if len(futures) >= ahead:
-                    yield futures.popleft().result()
-            while futures:
+def _load(paths: Sequence[Source], config: GlobalDescriptorConfig) -> Iterator[tuple[Pixels, ...] | str]:
+    """Yield what `load_scales` returns, in order, reading at most two batches ahead.
+
+    A network on a GPU is read for in the background. One on the CPU takes turns with the readers, each with
+    all cores: a core that also reads makes all others wait for it at the end of each layer.
+    """
+    ahead = 2 * max(loader_threads(config), batch_size(config))
+    in_turns = choose_device(config.device).type == "cpu"
+    with ThreadPoolExecutor(loader_threads(config), thread_name_prefix="image-loader") as pool:
+        load = partial(load_scales, config=config)
+        yield from (in_windows if in_turns else in_background)(pool, load, paths, ahead)
+
+
+def in_windows(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item], ahead: int
+) -> Iterator[Result]:
+    """Yield the function's results in order; while one of them is out, nothing is computed."""
+    for start in range(0, len(items), ahead):
+        yield from list(pool.map(function, items[start : start + ahead]))
+
+
+def in_background(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item], ahead: int
+) -> Iterator[Result]:
+    """Yield the function's results in order, while at most `ahead` more are computed."""
+    futures: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            futures.append(pool.submit(function, item))
+            if len(futures) >= ahead:
                 yield futures.popleft().result()
-        finally:
-            for future in futures:
-                future.cancel()
+        while futures:
+            yield futures.popleft().result()
+    finally:
+        for future in futures:
+            future.cancel()

@@ -105,14 +105,19 @@ def plot_sweep(table: pd.DataFrame) -> Figure:
     return reporting.plot_sweep(table)
 
 
-def describe_points(table: pd.DataFrame, data_set: DataSetConfig) -> list[VariantRun]:
+def describe_points(table: pd.DataFrame, data_set: DataSetConfig, facts: dict[str, str]) -> list[VariantRun]:
     """Make an MLflow run of every setting."""
     return [
         VariantRun(
             name=f"sweep {point['variant']}",
             parameters={name: point[name] for name in OPTIONS if pd.notna(point[name])},
             metrics={"held_out_mAP_at_100": point["mAP_at_100"]},
-            tags={"sweep": "egt", "chosen": str(point["chosen"]), "data_set": data_set.name},
+            tags={
+                "sweep": "egt",
+                "chosen": str(point["chosen"]),
+                "data_set": data_set.name,
+                "commit": facts["commit"],
+            },
         )
         for point in table.to_dict("records")
     ]

@@ -139,7 +139,7 @@ def create_choice_pipeline() -> Pipeline:
             Node(nodes.plot_sweep, inputs="egt_sweep", outputs="egt_sweep_figure", name="plot_sweep"),
             Node(
                 nodes.describe_points,
-                inputs=["egt_sweep", "params:data_set"],
+                inputs=["egt_sweep", "params:data_set", "run_facts"],
                 outputs="egt_sweep_mlflow_runs",
                 name="log_mlflow_runs",
             ),

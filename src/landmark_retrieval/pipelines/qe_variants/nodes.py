@@ -49,7 +49,7 @@ def write_expansions(table: pd.DataFrame, data_set: DataSetConfig) -> str:
 
 
 def describe_expansions(
-    table: pd.DataFrame, config: QeVariantsConfig, data_set: DataSetConfig
+    table: pd.DataFrame, config: QeVariantsConfig, data_set: DataSetConfig, facts: dict[str, str]
 ) -> list[VariantRun]:
     """Make an MLflow run of every variant."""
     return [
@@ -61,7 +61,7 @@ def describe_expansions(
                 else dict.fromkeys(OPTIONS)
             },
             metrics={name: float(row[name]) for name in (*METRICS, "expanded")},
-            tags={"table": "qe_variants", "data_set": data_set.name},
+            tags={"table": "qe_variants", "data_set": data_set.name, "commit": facts["commit"]},
         )
         for row in table.to_dict("records")
     ]

@@ -34,7 +34,7 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
             Node(
                 nodes.describe_expansions,
-                inputs=["qe_variants", "params:qe_variants", "params:data_set"],
+                inputs=["qe_variants", "params:qe_variants", "params:data_set", "run_facts"],
                 outputs="qe_variants_mlflow_runs",
                 name="log_expansion_runs",
             ),
