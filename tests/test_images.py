@@ -1,8 +1,19 @@
+import errno
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from landmark_retrieval.images import MIN_SIDE, UnreadableImageError, load_image, resize_long_side
+from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.images import (
+    MIN_SIDE,
+    UnreadableImageError,
+    content_digest,
+    load_image,
+    resize_long_side,
+)
 
 
 def gradient(width=64, height=40):
@@ -194,3 +205,33 @@ def test_long_side_is_limited_and_never_enlarged(size, limit, expected):
 def test_an_image_that_fits_is_returned_as_it_is():
     image = gradient()
     assert resize_long_side(image, 64) is image
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_errors_of_the_system_do_not_make_a_photo_unreadable(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (40, 30)).save(photo)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "open", fail)
+        with pytest.raises(LandmarkRetrievalError, match=r"photo\.png: cannot be read now .*; run again"):
+            load_image(photo)
+        patch.setattr(Path, "open", fail)
+        with pytest.raises(LandmarkRetrievalError, match="cannot be read now"):
+            content_digest(photo)
+    assert len(content_digest(photo)) == 16
+    assert load_image(photo).size == (40, 30)
+
+
+def test_no_memory_is_not_a_fault_of_the_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(MemoryError):
+        load_image(tmp_path / "photo.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import warnings
@@ -15,6 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from landmark_retrieval.errors import LandmarkRetrievalError
+
 MIN_SIDE = 16
 """Images whose short side is below this many pixels carry nothing to describe and count as unreadable."""
 
@@ -24,6 +27,13 @@ MAX_PIXELS = 200_000_000
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "PPM", "AVIF")
 """Formats that are decoded (MPO as JPEG); others need programs of their own (EPS) or hold no photos."""
+
+
+TRANSIENT = frozenset(
+    {errno.EIO, errno.EAGAIN, errno.EINTR, errno.ENFILE, errno.EMFILE, errno.ENOMEM, errno.ESTALE}
+    | {errno.ETIMEDOUT, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH}
+)
+"""Errors of the system or of a file server, which say nothing about a photo."""
 
 
 class UnreadableImageError(Exception):
@@ -90,6 +100,8 @@ def load_image(
     Raises:
         UnreadableImageError: the file is missing, truncated, not an image, too small or too large; or the
             part lies outside the image.
+        LandmarkRetrievalError: the system cannot read it now (`TRANSIENT`).
+        MemoryError: there is no memory for it now.
     """
     try:
         with warnings.catch_warnings():
@@ -107,17 +119,26 @@ def load_image(
                 if isinstance(path, CroppedImage):
                     upright = _crop(upright, path.box)
                 rgb = _to_rgb(upright)
-    except UnreadableImageError:
+    except (UnreadableImageError, MemoryError):
         raise
     except FileNotFoundError:
         raise UnreadableImageError("file not found") from None
     except Image.DecompressionBombError as error:
         raise UnreadableImageError(str(error)) from None
     except Exception as error:  # decoders raise many types on damaged files
+        _raise_if_transient(path, error)
         raise UnreadableImageError(f"cannot be decoded ({type(error).__name__}: {error})") from None
     if min(rgb.size) < MIN_SIDE:
         raise UnreadableImageError(f"{rgb.width}x{rgb.height} pixels, below {MIN_SIDE} on one side")
     return rgb
+
+
+def _raise_if_transient(path: str | os.PathLike[str], error: Exception) -> None:
+    """Stop the run at an error that would make a photo count as unreadable for good."""
+    if isinstance(error, OSError) and error.errno in TRANSIENT:
+        raise LandmarkRetrievalError(
+            f"{path}: cannot be read now ({error.strerror}); run again when it can, what is done is kept"
+        ) from None
 
 
 def file_state(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -133,6 +154,9 @@ def content_digest(path: str | os.PathLike[str]) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 of a file; "" when it cannot be read.
 
     A file is read once in a process as long as its size and its time of change stay as they are.
+
+    Raises:
+        LandmarkRetrievalError: the system cannot read it now (`TRANSIENT`).
     """
     return _content_digest(os.fspath(path), file_state(path))
 
@@ -142,7 +166,8 @@ def _content_digest(path: str, state: tuple[int, int]) -> str:
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    except OSError:
+    except OSError as error:
+        _raise_if_transient(path, error)
         return ""
 
 

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from blas_threads import blas_threads
+from landmark_retrieval.data_sets import skipped_images
 from landmark_retrieval.descriptors import (
     BackboneConfig,
     DescriptorModel,
@@ -27,7 +28,6 @@ from landmark_retrieval.descriptors import (
     plan_global_extraction,
     plan_region_whitening,
     read_region_whitening,
-    skipped_images,
     whitening_layer,
 )
 from landmark_retrieval.descriptors.extraction import region_moments

@@ -12,6 +12,8 @@ from landmark_retrieval.descriptors.matrix import (
     blend,
     check_ids,
     gather_shards,
+    join_rows,
+    make_blocks,
     map_blocks,
     normalize_rows,
     take_rows,
@@ -151,6 +153,39 @@ def test_map_blocks_is_lazy():
     assert not calls
     np.testing.assert_allclose(np.asarray(lazy), 2 * x)
     assert calls == [4, 2]
+
+
+def test_made_blocks_are_lazy_and_end_with_the_rows():
+    calls = []
+
+    def make(rows):
+        calls.append((rows.start, rows.stop))
+        return x[rows]
+
+    x = unit(7, 2)
+    lazy = make_blocks(make, x.shape, np.float16, 3)
+    assert not calls
+    for _ in range(2):
+        assert np.asarray(lazy).tobytes() == x.astype(np.float16).tobytes()
+    assert calls == 2 * [(0, 3), (3, 6), (6, 7)]
+    assert np.asarray(make_blocks(make, (0, 2))).shape == (0, 2)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=4))
+def test_joined_rows_are_concatenated_rows(parts):
+    matrices = [unit(n, 3, seed) for seed, (n, _) in enumerate(parts)]
+    given_parts = [
+        blocks_of(x, n // 2) if blocks else x for x, (n, blocks) in zip(matrices, parts, strict=True)
+    ]
+    joined = join_rows(given_parts)
+    for _ in range(2):
+        np.testing.assert_array_equal(np.asarray(joined), np.concatenate(matrices))
+
+
+def test_joined_rows_take_the_type_of_the_first():
+    joined = join_rows([unit(2, 3).astype(np.float16), unit(4, 3)])
+    assert joined.dtype == np.float16 and {block.dtype for block in joined} == {np.dtype(np.float16)}
 
 
 def test_rows_that_are_not_finite_count_as_none():

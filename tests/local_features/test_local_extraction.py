@@ -8,16 +8,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
+from landmark_retrieval.data_sets import skipped_images
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import content_digest, load_image
 from landmark_retrieval.local_features import (
     LocalFeatureStore,
     LocalPca,
     extract_features,
+    extraction,
     plan_local_extraction,
 )
+from landmark_retrieval.local_features.extraction import compute_shard
 from landmark_retrieval.shard_arrays import ShardArrays
 from landmark_retrieval.sharding import ExecutorConfig, ShardStore
 
@@ -68,10 +72,10 @@ def test_every_row_equals_direct_extraction(store, table, config):
 
 def test_unreadable_images_are_recorded_and_have_no_features(store):
     features = LocalFeatureStore(store)
-    skipped = features.skipped()
-    assert skipped["row"].tolist() == [4, 5]
-    assert "cannot be decoded" in skipped["reason"].iloc[0]
-    assert "truncated" in skipped["reason"].iloc[1]
+    skipped = skipped_images(store)
+    assert [image.row for image in skipped] == [4, 5]
+    assert "cannot be decoded" in skipped[0].reason
+    assert "truncated" in skipped[1].reason
     for row, size in ((4, (0, 0)), (5, (0, 0)), (6, (64, 48))):
         assert len(features.get(row)) == 0
         assert features.get(row).descriptors.shape == (0, 128)
@@ -81,7 +85,7 @@ def test_unreadable_images_are_recorded_and_have_no_features(store):
 def test_a_shard_of_unreadable_images_alone(table, config, tmp_path):
     store = ShardStore(str(tmp_path / "bad"))
     store.run(plan_local_extraction(table.iloc[[4, 5]].reset_index(drop=True), config))
-    assert len(LocalFeatureStore(store).skipped()) == 2
+    assert len(skipped_images(store)) == 2
     assert len(LocalFeatureStore(store).get(1)) == 0
 
 
@@ -249,3 +253,24 @@ def test_another_store_is_refused(tmp_path):
     store.run(ShardPlan("nothing", []))
     with pytest.raises(LandmarkRetrievalError, match="holds no local features"):
         LocalFeatureStore(store)
+
+
+def test_train_images_can_be_left_out(table, config, tmp_path):
+    table["split"] = ["query"] + ["index"] * 4 + ["train"] * 3
+    store = ShardStore(str(tmp_path / "searched"))
+    store.run(plan_local_extraction(table, config.model_copy(update={"train_images": False})))
+    features = LocalFeatureStore(store)
+    assert features.images == 5
+    assert len(features.get(3)) > 20
+    with pytest.raises(LandmarkRetrievalError, match="train_images: true"):
+        features.get(5)
+
+
+def test_beside_a_gpu_images_are_read_in_the_background(table, config, monkeypatch):
+    """The way of reading alone: no device is touched by SIFT."""
+    expected = compute_shard(0, table["path"].tolist(), config, LocalPca.none(), False)
+    monkeypatch.setattr(extraction, "choose_device", lambda: torch.device("cuda"))
+    found = compute_shard(0, table["path"].tolist(), config, LocalPca.none(), False)
+    assert found.keys() == expected.keys()
+    for name in found:
+        np.testing.assert_array_equal(found[name], expected[name])

@@ -11,7 +11,10 @@ from landmark_retrieval.local_features import (
     build_extractor,
     extract_features,
     fit_local_pca,
+    plan_local_pca,
+    read_local_pca,
 )
+from landmark_retrieval.sharding import ShardStore
 
 TINY = {"name": "test_resnet", "weights": "random", "stage": 2}
 
@@ -91,3 +94,19 @@ def test_projected_features_are_normalised(table):
         0,
         16,
     )
+
+
+def test_it_is_learned_once_for_the_same_photos_and_options(table, tmp_path):
+    store, config = ShardStore(str(tmp_path / "pca")), tiny()
+    store.run(plan_local_pca(table, config))
+    pca, expected = read_local_pca(store), fit_local_pca(table, config)
+    np.testing.assert_array_equal(pca.mean, expected.mean)
+    np.testing.assert_array_equal(pca.projection, expected.projection)
+    (task,) = plan_local_pca(table, config).tasks
+    assert [task.file_name] == store.manifest()["shards"]
+    for other in (tiny(dimensions=8), tiny(pca_images=2), tiny().model_copy(update={"max_side": 96})):
+        assert plan_local_pca(table, other).tasks[0].fingerprint != task.fingerprint
+    table.loc[7, "path"] = table.loc[0, "path"]
+    assert plan_local_pca(table, config).tasks[0].fingerprint != task.fingerprint
+    store.run(plan_local_pca(table, LocalFeaturesConfig()))
+    assert read_local_pca(store).is_none

@@ -15,6 +15,7 @@ from landmark_retrieval.data_sets.image_table import (
     split_counts,
 )
 from landmark_retrieval.data_sets.rows import landmark_names
+from landmark_retrieval.data_sets.skipped import SkippedImage, skipped_images
 from landmark_retrieval.data_sets.splits import draw_splits
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "SPLITS",
     "USAGES",
     "DataSetConfig",
+    "SkippedImage",
     "SplitRows",
     "draw_splits",
     "hold_out_train",
@@ -33,5 +35,6 @@ __all__ = [
     "read_image_contents",
     "read_image_folder",
     "relevant_index_rows",
+    "skipped_images",
     "split_counts",
 ]

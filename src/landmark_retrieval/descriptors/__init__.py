@@ -3,13 +3,11 @@
 from landmark_retrieval.descriptors.backbones import Backbone, BackboneConfig, build_backbone
 from landmark_retrieval.descriptors.config import GlobalDescriptorConfig
 from landmark_retrieval.descriptors.extraction import (
-    SkippedImage,
     build_model,
     describe_images,
     plan_global_extraction,
     plan_region_whitening,
     read_region_whitening,
-    skipped_images,
 )
 from landmark_retrieval.descriptors.matrix import (
     BlendConfig,
@@ -47,7 +45,6 @@ __all__ = [
     "GlobalDescriptorConfig",
     "PoolingConfig",
     "RegionWhiteningConfig",
-    "SkippedImage",
     "Whitening",
     "WhiteningConfig",
     "apply_whitening",
@@ -65,7 +62,6 @@ __all__ = [
     "plan_global_extraction",
     "plan_region_whitening",
     "read_region_whitening",
-    "skipped_images",
     "take_rows",
     "whiten_rows",
     "whitening_layer",

@@ -50,7 +50,7 @@ class GlobalDescriptorConfig(Configuration):
     scales: tuple[float, ...] = Field(default=(1.0, 1 / math.sqrt(2), math.sqrt(2)), min_length=1)
     scale_power: float = Field(default=1.0, gt=0)
     batch_size: int | None = Field(default=None, ge=1)
-    shard_size: int = Field(default=256, ge=1)
+    shard_size: int = Field(default=64, ge=1)
     loader_threads: int | None = Field(default=None, ge=1)
     device: str = "auto"
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
 from landmark_retrieval.configuration import digest
 from landmark_retrieval.descriptors.backbones import (
@@ -40,6 +39,7 @@ from landmark_retrieval.descriptors.whitening import (
 )
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import Source, content_digest, image_sources, source_contents
+from landmark_retrieval.progress import image_progress
 from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore, ShardTask
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def plan_global_extraction(
     table: pd.DataFrame,
     config: GlobalDescriptorConfig,
     executor: ExecutorConfig | None = None,
-    region_whitening: Whitening | None = None,
+    region_whitening: Whitening | ShardStore | None = None,
     contents: Sequence[str] | NDArray[np.str_] | None = None,
 ) -> ShardPlan:
     """Plan the description of every image of a table.
@@ -64,10 +64,13 @@ def plan_global_extraction(
         table: image table with `image_id`, `path` and optionally `crop`.
         config: how images become descriptors.
         executor: where shards are computed; default: in this process, which is right for a GPU.
-        region_whitening: what `read_region_whitening` returned.
+        region_whitening: what `read_region_whitening` returned, or its store, which each worker then reads
+            for itself.
         contents: what `read_image_contents` returned; None reads all images to digest them.
     """
-    whitening = region_whitening or Whitening.none()
+    config = _with_absolute_file(config)
+    source = region_whitening or Whitening.none()
+    whitening = _whitening_of(source)
     ids = table["image_id"].to_numpy(dtype=str)
     paths = image_sources(table)
     options = config.model_dump(
@@ -82,13 +85,15 @@ def plan_global_extraction(
         hashlib.sha256(whitening.mean.tobytes() + whitening.projection.tobytes()).hexdigest(),
     )
     executor = executor or ExecutorConfig()
+    alone = executor.backend == "sequential"  # the bars of several would write over each other
     tasks = []
     for start in range(0, len(table), config.shard_size):
         stop = min(start + config.shard_size, len(table))
         known = None if contents is None else contents[start:stop]
         images = source_contents(paths[start:stop], known)
         fingerprint = digest(network, start, ids[start:stop].tolist(), images)
-        compute = executor.alike(partial(compute_shard, start, paths[start:stop], config, whitening))
+        shard = partial(compute_shard, start, paths[start:stop], config, source, alone)
+        compute = executor.alike(shard)
         tasks.append(ShardTask(f"global-{start:08d}", fingerprint, compute))
     description = f"{config.pooling.kind} descriptors ({config.backbone.name})"
     metadata, parameters = {"images": len(table)}, {**options, "backbone": identity}
@@ -96,10 +101,16 @@ def plan_global_extraction(
 
 
 def compute_shard(
-    start: int, paths: Sequence[Source], config: GlobalDescriptorConfig, whitening: Whitening
+    start: int,
+    paths: Sequence[Source],
+    config: GlobalDescriptorConfig,
+    whitening: Whitening | ShardStore,
+    show_progress: bool,
 ) -> dict[str, NDArray[Any]]:
     """Describe consecutive images; see `plan_global_extraction` for the arrays."""
-    descriptors, reasons = describe_images(paths, config, whitening)
+    descriptors, reasons = describe_images(
+        paths, config, _whitening_of(whitening), show_progress=show_progress
+    )
     return {
         "rows": np.arange(start, start + len(paths), dtype=np.int64),
         "descriptors": descriptors,
@@ -112,6 +123,7 @@ def describe_images(
     config: GlobalDescriptorConfig,
     region_whitening: Whitening | None = None,
     model: DescriptorModel | None = None,
+    show_progress: bool = False,
 ) -> tuple[NDArray[np.float32], list[str]]:
     """Describe image files.
 
@@ -120,6 +132,7 @@ def describe_images(
         config: how images become descriptors.
         region_whitening: applied to the regions of R-MAC.
         model: used instead of the one that `config` describes.
+        show_progress: whether a bar counts the images.
 
     Returns:
         Descriptors `[n, d]` (unit rows; zero where unreadable) and the reason of every unreadable image
@@ -129,13 +142,19 @@ def describe_images(
     model = model or build_model(config, region_whitening)
     reasons = [""] * len(paths)
     described: list[tuple[tuple[int, ...], Tensor]] = []
-    with retained_heap(), torch.inference_mode():
+    with (
+        retained_heap(),
+        torch.inference_mode(),
+        image_progress(len(paths), "described", show_progress) as progress,
+    ):
         for item in iterate_batches(paths, config):
             if isinstance(item, Unreadable):
                 reasons[item.position] = item.reason
                 logger.warning("unreadable image %s: %s", paths[item.position], item.reason)
+                progress.update()
             else:
                 described.append((item.positions, describe_batch(model, item, config, device)))
+                progress.update(len(item.positions))
         result = np.zeros((len(paths), model.width), dtype=np.float32)
         for positions, descriptors in described:
             result[list(positions)] = descriptors.cpu().numpy()
@@ -195,6 +214,17 @@ def plan_region_whitening(
     )
 
 
+def _whitening_of(source: Whitening | ShardStore) -> Whitening:
+    return source if isinstance(source, Whitening) else read_region_whitening(source)
+
+
+def _with_absolute_file(config: GlobalDescriptorConfig) -> GlobalDescriptorConfig:
+    """Return a configuration that means the same to workers that were started elsewhere."""
+    if not config.trained:
+        return config
+    return config.model_copy(update={"trained_file": str(Path(str(config.trained_file)).absolute())})
+
+
 def read_region_whitening(store: ShardStore) -> Whitening:
     """Return what a plan of `plan_region_whitening` has learned."""
     (shard,) = store
@@ -247,7 +277,7 @@ def region_moments(
     with (
         retained_heap(),
         torch.inference_mode(),
-        tqdm(total=len(paths), desc="regions for whitening", unit="image") as progress,
+        image_progress(len(paths), "regions for whitening") as progress,
     ):
         for item in iterate_batches(paths, single):
             if isinstance(item, Unreadable):
@@ -330,25 +360,3 @@ def to_input(pixels: NDArray[np.uint8], backbone: Backbone, device: torch.device
     mean = torch.tensor(backbone.mean, device=device) * 255
     std = torch.tensor(backbone.std, device=device) * 255
     return tensor.float().sub_(mean).div_(std).permute(0, 3, 1, 2)
-
-
-@dataclass(frozen=True)
-class SkippedImage:
-    """A table row without a descriptor, and why."""
-
-    row: int
-    reason: str
-
-
-def skipped_images(shards: Any) -> list[SkippedImage]:
-    """Return the unreadable images of an extraction, in table order.
-
-    Args:
-        shards: iterable of shards (a `ShardStore`) with `rows` and `reasons`.
-    """
-    return [
-        SkippedImage(int(row), str(reason))
-        for shard in shards
-        for row, reason in zip(shard["rows"], shard["reasons"], strict=True)
-        if reason
-    ]

@@ -169,7 +169,7 @@ def learn_whitening(
         rows = whitening_rows(splits, config)
         if config.covariance == "auto" and len(rows) < config.min_images:
             logger.info(
-                "whitening: %d images are too few (min_images %d); descriptors are only centred",
+                "%d images are too few to whiten (min_images %d); descriptors are only centred",
                 len(rows),
                 config.min_images,
             )
@@ -337,7 +337,7 @@ def whitening_rows(splits: SplitRows, config: WhiteningConfig) -> NDArray[np.int
         rows, name = np.concatenate([index, train]), "index and train"
     rows = _thin(rows, config)
     logger.info(
-        "whitening is learned on %d images of the %s split (train has %d, min_images %d)",
+        "whitening takes %d images of the %s split (train has %d, min_images %d)",
         len(rows),
         name,
         len(train),

@@ -19,6 +19,7 @@ from landmark_retrieval.knn.config import ApproximateConfig, KnnConfig
 from landmark_retrieval.knn.engines import QUERIES_AT_A_TIME, Best
 from landmark_retrieval.knn.kernel import score_candidates
 from landmark_retrieval.knn.neighbors import Neighbors
+from landmark_retrieval.progress import PROGRESS_DELAY
 from landmark_retrieval.threads import library_threads
 
 BLOCK_BYTES = 64 << 20
@@ -26,8 +27,6 @@ BLOCK_BYTES = 64 << 20
 
 MAX_QUERIES = 1024
 """Queries that are searched at a time."""
-
-PROGRESS_DELAY = 3.0
 
 
 class ApproximateIndex:

@@ -17,12 +17,10 @@ from landmark_retrieval.knn.config import KnnConfig
 from landmark_retrieval.knn.engines import Best
 from landmark_retrieval.knn.layout import choose_target, make_engine, plan_memory
 from landmark_retrieval.knn.neighbors import KnnGraph, Neighbors
+from landmark_retrieval.progress import PROGRESS_DELAY
 from landmark_retrieval.threads import library_threads
 
 logger = logging.getLogger(__name__)
-
-PROGRESS_DELAY = 3.0
-"""Seconds after which a search shows its progress."""
 
 
 def search(

@@ -8,7 +8,7 @@ from landmark_retrieval.local_features.extraction import (
     extract_features,
     plan_local_extraction,
 )
-from landmark_retrieval.local_features.pca import LocalPca, fit_local_pca
+from landmark_retrieval.local_features.pca import LocalPca, fit_local_pca, plan_local_pca, read_local_pca
 from landmark_retrieval.local_features.store import LocalFeatureStore
 
 __all__ = [
@@ -23,5 +23,7 @@ __all__ = [
     "fit_local_pca",
     "load_attention",
     "plan_local_extraction",
+    "plan_local_pca",
+    "read_local_pca",
     "save_attention",
 ]

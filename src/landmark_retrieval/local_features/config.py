@@ -104,10 +104,12 @@ class LocalFeaturesConfig(Configuration):
         max_side: long side in pixels to which larger images are shrunk first.
         max_keypoints: features kept of an image, the strongest (the paper: 1000 of DELF). Ratios and floors
             of `verification` are measured with 2000.
+        train_images: whether train images get features, too. Only `egt_sweep` needs them.
         shard_size: images in a shard (what is lost at most by a kill).
     """
 
     extractor: ExtractorConfig = AlikedConfig()
     max_side: int = Field(default=640, ge=32)
     max_keypoints: int = Field(default=2000, ge=4)
+    train_images: bool = True
     shard_size: int = Field(default=64, ge=1)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any
 
@@ -16,6 +18,7 @@ from PIL import Image
 from landmark_retrieval.configuration import digest
 from landmark_retrieval.descriptors.backbones import weights_identity
 from landmark_retrieval.descriptors.heap import retained_heap
+from landmark_retrieval.descriptors.loading import in_background
 from landmark_retrieval.images import (
     Source,
     UnreadableImageError,
@@ -36,6 +39,8 @@ from landmark_retrieval.local_features.config import (
     XFeatConfig,
 )
 from landmark_retrieval.local_features.pca import LocalPca
+from landmark_retrieval.local_features.tensors import choose_device
+from landmark_retrieval.progress import image_progress
 from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardTask
 
 logger = logging.getLogger(__name__)
@@ -119,7 +124,7 @@ def plan_local_extraction(
     pca: LocalPca | None = None,
     contents: Sequence[str] | NDArray[np.str_] | None = None,
 ) -> ShardPlan:
-    """Plan the extraction of every image of a table.
+    """Plan the extraction of the images of a table, without its train images if `config` says so.
 
     Shards hold `rows` int64 `[b]`, `offsets` int64 `[b + 1]` (image i has the features offsets[i] to
     offsets[i + 1]), `keypoints`, `descriptors` (float16), `scores`, `scales` as in `LocalFeatures`,
@@ -143,24 +148,26 @@ def plan_local_extraction(
         hashlib.sha256(pca.mean.tobytes() + pca.projection.tobytes()).hexdigest(),
     )
     executor = executor or ExecutorConfig()
+    alone = executor.backend == "sequential"  # the bars of several would write over each other
     tasks = []
-    for start in range(0, len(table), config.shard_size):
-        stop = min(start + config.shard_size, len(table))
+    images = len(table) if config.train_images else int((table["split"] != "train").sum())
+    for start in range(0, images, config.shard_size):
+        stop = min(start + config.shard_size, images)
         known = None if contents is None else contents[start:stop]
-        images = source_contents(paths[start:stop], known)
-        fingerprint = digest(extractor, start, ids[start:stop].tolist(), images)
+        read = source_contents(paths[start:stop], known)
+        fingerprint = digest(extractor, start, ids[start:stop].tolist(), read)
         tasks.append(
             ShardTask(
                 f"local-{start:08d}",
                 fingerprint,
-                executor.alike(partial(compute_shard, start, paths[start:stop], config, pca)),
+                executor.alike(partial(compute_shard, start, paths[start:stop], config, pca, alone)),
             )
         )
     dimensions = build_extractor(config.extractor).dimensions if pca.is_none else pca.projection.shape[1]
     name = config.extractor.name
     metadata = {
         "extractor": name,
-        "images": len(table),
+        "images": images,
         "dimensions": dimensions,
         "shard_size": config.shard_size,
         "max_side": config.max_side,
@@ -170,20 +177,21 @@ def plan_local_extraction(
 
 
 def compute_shard(
-    start: int, paths: Sequence[Source], config: LocalFeaturesConfig, pca: LocalPca
+    start: int, paths: Sequence[Source], config: LocalFeaturesConfig, pca: LocalPca, show_progress: bool
 ) -> dict[str, NDArray[Any]]:
     """Extract consecutive images; see `plan_local_extraction` for the arrays."""
     found: list[LocalFeatures] = []
     reasons = [""] * len(paths)
     dimensions = build_extractor(config.extractor).dimensions if pca.is_none else pca.projection.shape[1]
-    with retained_heap():
-        for position, path in enumerate(paths):
-            try:
-                found.append(extract_features(load_image(path), config, pca))
-            except UnreadableImageError as error:
-                logger.warning("unreadable image %s: %s", path, error)
-                reasons[position] = str(error)
+    with retained_heap(), image_progress(len(paths), "features", show_progress) as progress:
+        for position, image in enumerate(_load_ahead(paths)):
+            if isinstance(image, UnreadableImageError):
+                logger.warning("unreadable image %s: %s", paths[position], image)
+                reasons[position] = str(image)
                 found.append(LocalFeatures.empty(dimensions))
+            else:
+                found.append(extract_features(image, config, pca))
+            progress.update()
     return {
         "rows": np.arange(start, start + len(paths), dtype=np.int64),
         "offsets": np.cumsum([0, *(len(features) for features in found)], dtype=np.int64),
@@ -194,3 +202,20 @@ def compute_shard(
         "image_size": np.array([features.size for features in found], np.int32),
         "reasons": np.array(reasons, dtype=str),
     }
+
+
+def _load_ahead(paths: Sequence[Source]) -> Iterator[Image.Image | UnreadableImageError]:
+    """Yield images in order, or why they cannot be read; beside a GPU they are decoded in the background."""
+    if choose_device().type == "cpu":
+        yield from map(_try_to_load, paths)
+        return
+    threads = min(16, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads, thread_name_prefix="image-loader") as pool:
+        yield from in_background(pool, _try_to_load, paths, 2 * threads)
+
+
+def _try_to_load(path: Source) -> Image.Image | UnreadableImageError:
+    try:
+        return load_image(path)
+    except UnreadableImageError as error:
+        return error

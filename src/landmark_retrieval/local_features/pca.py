@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from landmark_retrieval.configuration import digest
 from landmark_retrieval.data_sets.image_table import SplitRows
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.images import UnreadableImageError, image_sources, load_image, resize_long_side
+from landmark_retrieval.images import (
+    UnreadableImageError,
+    image_sources,
+    load_image,
+    resize_long_side,
+    source_contents,
+)
 from landmark_retrieval.local_features.config import DelfConfig, LocalFeaturesConfig
+from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore, ShardTask
 
 logger = logging.getLogger(__name__)
+
+VERSION = 1
+"""Raised whenever the same parameters would give another PCA, so that it is learned anew."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,43 @@ class LocalPca:
         return np.asarray(projected / np.maximum(norms, 1e-12), np.float32)
 
 
+def plan_local_pca(
+    table: pd.DataFrame, config: LocalFeaturesConfig, executor: ExecutorConfig | None = None
+) -> ShardPlan:
+    """Plan the learning of the PCA, one shard, so that it is learned once.
+
+    Args:
+        table: prepared image table.
+        config: parameters; extractors other than DELF need no PCA.
+        executor: where it is learned; default: in this process.
+
+    Returns:
+        A plan whose shard holds the arrays of `LocalPca`; `read_local_pca` reads it.
+    """
+    from landmark_retrieval.local_features.extraction import extractor_identity
+
+    chosen, options = table.iloc[:0], {}
+    if isinstance(config.extractor, DelfConfig):
+        chosen = table.iloc[_pca_rows(table, config.extractor)]
+        options = config.model_dump(mode="json", include={"extractor", "max_side", "max_keypoints"})
+    identity = extractor_identity(config.extractor)
+    fingerprint = digest(VERSION, options and identity, options, source_contents(image_sources(chosen)))
+    executor = executor or ExecutorConfig()
+    task = ShardTask("local-pca", fingerprint, executor.alike(partial(_pca_shard, chosen, config)))
+    return ShardPlan("PCA of local features", [task], executor, parameters=options)
+
+
+def read_local_pca(store: ShardStore) -> LocalPca:
+    """Return what a plan of `plan_local_pca` has learned."""
+    (shard,) = store
+    return LocalPca(shard["mean"], shard["projection"])
+
+
+def _pca_shard(chosen: pd.DataFrame, config: LocalFeaturesConfig) -> dict[str, NDArray[np.float32]]:
+    pca = fit_local_pca(chosen, config)
+    return {"mean": pca.mean, "projection": pca.projection}
+
+
 def fit_local_pca(table: pd.DataFrame, config: LocalFeaturesConfig) -> LocalPca:
     """Learn the PCA of DELF's features on train images (index images where there are none).
 
@@ -64,11 +113,8 @@ def fit_local_pca(table: pd.DataFrame, config: LocalFeaturesConfig) -> LocalPca:
         return LocalPca.none()
     from landmark_retrieval.local_features.extraction import build_extractor
 
-    rows = SplitRows.from_table(table)
-    split = "train" if rows.train.stop > rows.train.start else "index"
-    chosen = np.arange(len(table))[getattr(rows, split)]
-    if len(chosen) > extractor.pca_images:
-        chosen = chosen[np.linspace(0, len(chosen) - 1, extractor.pca_images).round().astype(int)]
+    chosen = _pca_rows(table, extractor)
+    split = table["split"].iloc[chosen[0]] if len(chosen) else "index"
     logger.info("PCA of DELF features: learned on %d images of the %s split", len(chosen), split)
     model = build_extractor(extractor)
     count, total = 0, np.zeros(model.dimensions)
@@ -92,3 +138,13 @@ def fit_local_pca(table: pd.DataFrame, config: LocalFeaturesConfig) -> LocalPca:
     axes = axes[:, np.argsort(-variances, kind="stable")[: extractor.dimensions]]
     signs = np.where(axes.sum(axis=0) < 0, -1.0, 1.0)
     return LocalPca(mean.astype(np.float32), (axes * signs).astype(np.float32))
+
+
+def _pca_rows(table: pd.DataFrame, extractor: DelfConfig) -> NDArray[np.int64]:
+    """Return table rows of the train split, of the index where it is empty, at most `pca_images` of them."""
+    rows = SplitRows.from_table(table)
+    split = rows.train if rows.train.stop > rows.train.start else rows.index
+    chosen = np.arange(split.start, split.stop, dtype=np.int64)
+    if len(chosen) > extractor.pca_images:
+        chosen = chosen[np.linspace(0, len(chosen) - 1, extractor.pca_images).round().astype(int)]
+    return chosen

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from landmark_retrieval.errors import LandmarkRetrievalError
@@ -19,8 +18,9 @@ class LocalFeatureStore:
     """Local features of an image table, read from shards; the latest images stay in memory.
 
     Only the features of the image that is asked for are read, one piece of each array, so that verifying
-    images whose neighbours lie anywhere among millions reads each of them once and nothing else. Instances
-    are picklable, small, and take their cache along to nobody.
+    images whose neighbours lie anywhere among millions reads no others. What the cache has dropped is read
+    again, in all each image about 8.5 times where it is compared with ten neighbours (docs/scaling.md).
+    Instances are picklable, small, and take their cache along to nobody.
 
     Args:
         store: what a plan of `plan_local_extraction` has written.
@@ -96,7 +96,8 @@ class LocalFeatureStore:
         """
         if not 0 <= row < self.images:
             raise LandmarkRetrievalError(
-                f"{self.store.root}: has no image row {row}, only {self.images}; run the features pipeline"
+                f"{self.store.root}: has no image row {row}, only {self.images}; run the features pipeline "
+                "(train images need local_features.train_images: true)"
             )
         return str(self._manifest["shards"][self._stored_row(row) // self.shard_size])
 
@@ -104,15 +105,6 @@ class LocalFeatureStore:
         """Return what identifies an image's features: its row and the content of the shard that holds it."""
         shard = self.shard_of(row)
         return f"{self._stored_row(row)} {shard}"
-
-    def skipped(self) -> pd.DataFrame:
-        """Return the images that could not be read: `row`, `reason`."""
-        rows, reasons = [], []
-        for shard in self.store:
-            bad = np.flatnonzero(shard["reasons"] != "")
-            rows += shard["rows"][bad].tolist()
-            reasons += shard["reasons"][bad].tolist()
-        return pd.DataFrame({"row": pd.Series(rows, dtype=np.int64), "reason": pd.Series(reasons, dtype=str)})
 
     def _stored_row(self, row: int) -> int:
         return row if self.rows is None else int(self.rows[row])

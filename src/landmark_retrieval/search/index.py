@@ -33,6 +33,7 @@ from landmark_retrieval.local_features import (
     LocalFeatureStore,
     LocalPca,
     plan_local_extraction,
+    read_local_pca,
 )
 from landmark_retrieval.sharding import ShardStore, changed_parameters
 from landmark_retrieval.verification import ExpansionConfig, VerificationConfig, floor_of, plan_verification
@@ -153,7 +154,8 @@ def read_index(load: Callable[[str], Any], descriptors: Sequence[str]) -> Search
         plan = plan_global_extraction(nothing, config, region_whitening=whitening)
         _refuse_other(name, load(f"{name}.raw_descriptors"), plan.parameters)
         steps.append(DescriptorSteps(config, whitening, load(f"{name}.whitening")))
-    local, pca = _parameters(load, "local_features", LocalFeaturesConfig), load("local_features_pca")
+    local = _parameters(load, "local_features", LocalFeaturesConfig)
+    pca = read_local_pca(load("local_features_pca"))
     features = LocalFeatureStore(load("local_features"))
     local_plan = plan_local_extraction(nothing, local, pca=pca)
     _refuse_other("local_features", features.store, local_plan.parameters)

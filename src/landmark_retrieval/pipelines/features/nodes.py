@@ -10,6 +10,7 @@ from landmark_retrieval.data_sets import (
     plan_image_contents,
     prepare_image_table,
     read_image_contents,
+    skipped_images,
 )
 from landmark_retrieval.descriptors import (
     BlendConfig,
@@ -22,16 +23,13 @@ from landmark_retrieval.descriptors import (
     learn_whitening,
     plan_global_extraction,
     plan_region_whitening,
-    read_region_whitening,
-    skipped_images,
     whiten_rows,
 )
 from landmark_retrieval.local_features import (
     LocalFeaturesConfig,
-    LocalFeatureStore,
-    LocalPca,
-    fit_local_pca,
     plan_local_extraction,
+    plan_local_pca,
+    read_local_pca,
 )
 from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore
 
@@ -61,8 +59,8 @@ def extract_descriptors(
     executor: ExecutorConfig,
 ) -> ShardPlan:
     """Plan the description of every image at several scales."""
-    whitening = read_region_whitening(region_whitening)
-    return plan_global_extraction(images, config, executor, whitening, read_image_contents(contents))
+    contents_of_images = read_image_contents(contents)
+    return plan_global_extraction(images, config, executor, region_whitening, contents_of_images)
 
 
 def fit_descriptor_whitening(
@@ -87,29 +85,30 @@ def blend_descriptors(images: pd.DataFrame, config: BlendConfig, *parts: Descrip
     return blend(parts, config)
 
 
-def fit_local_features_pca(images: pd.DataFrame, config: LocalFeaturesConfig) -> LocalPca:
-    """Learn the projection of local descriptors where the extractor needs one."""
-    return fit_local_pca(images, config)
+def fit_local_features_pca(
+    images: pd.DataFrame, config: LocalFeaturesConfig, executor: ExecutorConfig
+) -> ShardPlan:
+    """Plan the learning of the projection of local descriptors, where the extractor needs one."""
+    return plan_local_pca(images, config, executor)
 
 
 def extract_local_features(
     images: pd.DataFrame,
     contents: ShardStore,
-    pca: LocalPca,
+    pca: ShardStore,
     config: LocalFeaturesConfig,
     executor: ExecutorConfig,
 ) -> ShardPlan:
     """Plan the extraction of local features of every image."""
-    return plan_local_extraction(images, config, executor, pca, read_image_contents(contents))
+    return plan_local_extraction(images, config, executor, read_local_pca(pca), read_image_contents(contents))
 
 
 def collect_skipped_images(
     images: pd.DataFrame, descriptors: ShardStore, local_features: ShardStore
 ) -> pd.DataFrame:
     """List the images that could not be read, with the reason."""
-    reasons = {skipped.row: skipped.reason for skipped in skipped_images(descriptors)}
-    for row, reason in LocalFeatureStore(local_features).skipped().itertuples(index=False):
-        reasons.setdefault(int(row), str(reason))
+    skipped = skipped_images(local_features) + skipped_images(descriptors)
+    reasons = {image.row: image.reason for image in skipped}
     rows = np.array(sorted(reasons), dtype=np.int64)
     return pd.DataFrame(
         {

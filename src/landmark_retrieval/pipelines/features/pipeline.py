@@ -101,7 +101,7 @@ def create_local_pipeline() -> Pipeline:
         [
             Node(
                 nodes.fit_local_features_pca,
-                inputs=["image_table", "params:local_features"],
+                inputs=["image_table", "params:local_features", "params:executor"],
                 outputs="local_features_pca",
                 name="fit_pca",
                 namespace="local",
