@@ -1,4 +1,4 @@
-"""The pre-check for hopeless pairs, on and off: mAP, inliers and time on the candidate pairs of finished runs.
+"""The pre-check for hopeless pairs, on and off: mAP, inliers and time on candidate pairs of finished runs.
 
     python -m benchmarks.precheck DATA_SET [DATA_SET ...]
 
@@ -48,8 +48,8 @@ def measure(run: Run, features: int) -> str:
     precision = evaluate_variant(ranking, relevant_index_rows(run.images), None)["mAP_at_100"]
     accepted = int((pairs["inliers"] >= run.verified.min_inliers).sum())
     return (
-        f"{run.name:20} {features or 'off':>4}  given up {given_up} of {len(pairs)}  above the floor {accepted}  "
-        f"mAP {precision:.4f}  {1000 * seconds / len(pairs):.2f} ms a pair"
+        f"{run.name:20} {features or 'off':>4}  given up {given_up} of {len(pairs)}  "
+        f"above the floor {accepted}  mAP {precision:.4f}  {1000 * seconds / len(pairs):.2f} ms a pair"
     )
 
 

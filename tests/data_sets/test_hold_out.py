@@ -42,6 +42,10 @@ def test_the_draw_depends_on_the_seed_alone():
 def test_too_small_a_train_split_is_refused():
     with pytest.raises(LandmarkRetrievalError, match=r"no landmark with 4 images \(the largest has 3\)"):
         hold_out_train(table([(1, 3), (2, 2)]), **SHARES)
+    with pytest.raises(
+        LandmarkRetrievalError, match=r"without images\.csv: a larger data_set\.train_fraction"
+    ):
+        hold_out_train(table([(1, 3)]), **SHARES)
     with pytest.raises(LandmarkRetrievalError, match="the largest has 0"):
         hold_out_train(table([]), **SHARES)
     assert split_counts(table([])) == {"query": 1, "index": 1, "train": 0}

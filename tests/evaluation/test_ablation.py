@@ -55,11 +55,23 @@ def test_text_of_a_table_read_from_a_file() -> None:
 
 
 @pytest.mark.parametrize(
-    ("skipped", "start"), [(0, "No image was"), (1, "1 image was"), (3, "3 images were")]
+    ("skipped", "line"),
+    [
+        (0, "No image was skipped."),
+        (1, "1 image was skipped as unreadable and counts as not found; the report names it."),
+        (3, "3 images were skipped as unreadable and count as not found; the report names them."),
+    ],
 )
-def test_skipped(skipped: int, start: str) -> None:
+def test_skipped(skipped: int, line: str) -> None:
     table = ablation_table({"blend": METRICS_OF_ONE}, {})
-    assert format_table(table, skipped=skipped).split("\n")[-1].startswith(start)
+    assert format_table(table, skipped=skipped).split("\n")[-1] == line
+
+
+def test_text_without_usage_has_no_columns_of_it() -> None:
+    text = format_table(ablation_table({"blend": METRICS_OF_ONE}, {"blend": 1}))
+    header, _, blend = text.split("\n")
+    assert header.split() == ["variant", "mAP_at_100", "P_at_10", "R_at_1", "R_at_10", "seconds"]
+    assert blend.split() == ["blend", "0.5000", "0.2500", "1.0000", "0.6667", "1.0"]
 
 
 def test_intervals_stand_below_the_table() -> None:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from landmark_retrieval.evaluation import VARIANTS, ablation_table
 from landmark_retrieval.reporting.figures import (
+    POINT,
     plot_ablation,
     plot_ablation_interactive,
     plot_average_precision,
@@ -84,3 +85,27 @@ def test_changes() -> None:
     assert [text.get_text() for text in second.get_legend().get_texts()] == ["2 better", "0 worse", "1 equal"]
     assert first.get_xlabel() == "AP@100 of blend" and first.get_title().startswith("blend_qe_sv\n")
     assert drawn(figure) and drawn(plot_changes({"blend": values}))
+
+
+def test_queries_at_one_place_are_one_point_of_their_area() -> None:
+    before = np.array([1.0, 1.0, 1.0, 0.5, 0.5 + 1e-12, 0.25, np.nan])
+    (axes,) = plot_changes({"blend": before, "blend_qe_sv": np.maximum(before, 0.5)}).axes
+    better, worse, equal = axes.collections
+    assert better.get_offsets().tolist() == [[0.25, 0.5]] and worse.get_offsets().tolist() == []
+    assert equal.get_offsets().tolist() == [[0.5, 0.5], [1, 1]]
+    assert equal.get_sizes().tolist() == [2 * POINT, 3 * POINT] and better.get_sizes() == [POINT]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["1 better", "0 worse", "5 equal"]
+
+
+def test_points_of_many_queries_leave_room_and_single_ones_stay_visible() -> None:
+    before = np.append(np.ones(1000), [0.5] * 500 + [0.25])
+    (axes,) = plot_changes({"blend": before, "blend_qe_sv": before}).axes
+    assert axes.collections[2].get_sizes().tolist() == [9, 250, 500]
+
+
+def test_legends_cover_no_point() -> None:
+    values = np.linspace(0, 1, 11)
+    figure = plot_changes({"blend": values, "blend_qe_sv": values[::-1]})
+    drawn(figure)
+    (axes,) = figure.axes
+    assert axes.get_legend().get_window_extent().y1 < axes.get_window_extent().y0

@@ -20,6 +20,7 @@ from landmark_retrieval.reporting.report import (
     ReportContent,
     Step,
     VariantResults,
+    caption,
     change_counts,
     choose_queries,
     extremes,
@@ -110,9 +111,9 @@ def test_what_it_says() -> None:
         "broken_7 file not found",
         "knn.k 100 egt.t 0.42",
         "10 queries improved, 3 worsened and 7 stayed the same",
-        "▲ +0.700 AP@100",
-        "▼ -0.700 AP@100",
-        "= +0.000 AP@100",
+        "▲ +0.7000 AP@100",
+        "▼ -0.7000 AP@100",
+        "= +0.0000 AP@100",
         "1 to find not scored",
         "0.200 AP",
         "1 0.91",
@@ -122,8 +123,40 @@ def test_what_it_says() -> None:
         "1,234.5",
     ):
         assert words in text
-    assert re.search(r"0\.\d{3} to 0\.\d{3}", text)
+    assert re.search(r"0\.\d{4} to 0\.\d{4}", text)
+    assert "1 image skipped" in text and "they count as not found" in text
     assert "public" not in text  # the data set has no such division
+
+
+def test_one_is_not_many() -> None:
+    counts, changes = dict.fromkeys(COUNTS, 1), {"improved": 1, "worsened": 0, "unchanged": 0}
+    text = read_page(render([page(0, 0.2, 0.9)], counts=counts, changes=changes)).text
+    assert "1 query 1 index image 1 train image 0 skipped" in text
+    assert "1 query improved, 0 worsened" in text
+    assert "they count as not found" not in text
+
+
+def test_a_small_gain_is_not_shown_as_none() -> None:
+    scores = np.array([0.1, 0.9, 0.5])
+    intervals = usage_intervals({"blend": scores, VARIANTS[1]: scores + 0.0004})
+    assert "+0.0004 (+0.0004 to +0.0004)" in read_page(render([page(0, 0, 1)], intervals=intervals)).text
+
+
+def test_captions_leave_out_the_folder_of_the_landmark() -> None:
+    assert caption("tower/a_1", "tower") == "a_1"
+    assert caption("tower/a_1", "mill") == caption("tower/a_1") == "tower/a_1"
+    assert caption("tower", "tower") == "tower" and caption("tower/", "tower") == "tower/"
+    ids = [f"tower/a_{row}" for row in range(9)]
+    shown = QueryPage(0, page(0, 0.2, 0.9).variants, [[Step(2, False, 0.5), Step(3, False, 0.25)]])
+    html = render(
+        [shown], ids, landmarks=["tower"] * 8 + [""], extreme_queries={"best": [(8, 1.0), (0, 0.9)]}
+    )
+    read = read_page(html)
+    assert "query 0.50 a_2 0.25 ✗a_3" in read.text
+    assert "Best queries of the last variant 1.000 tower/a_8 0.900 a_0" in read.text
+    # Whole where there is room, and to be had of every picture.
+    assert "tower/a_0" in read.text
+    assert {str(image["title"]) for image in read.images} == {ids[row] for row in (0, 2, 3, 8)}
 
 
 def test_public_and_private_are_shown_when_there() -> None:

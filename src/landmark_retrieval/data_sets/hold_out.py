@@ -43,8 +43,9 @@ def hold_out_train(
     if not (counts >= SMALLEST_LANDMARK).any():
         raise LandmarkRetrievalError(
             f"the train split has no landmark with {SMALLEST_LANDMARK} images (the largest has "
-            f"{counts.max(initial=0)}), so nothing can be held out to choose parameters on; "
-            "label more train images or set the parameters yourself"
+            f"{counts.max(initial=0)}), so nothing can be held out to choose parameters on; label more train "
+            "images (in a folder without images.csv: a larger data_set.train_fraction) or set the parameters "
+            "yourself"
         )
     drawn = np.random.default_rng(seed).permutation(labels)[:max_landmarks]
     kept = np.isin(landmarks, drawn)

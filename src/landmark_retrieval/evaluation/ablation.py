@@ -30,6 +30,9 @@ TITLES = {
 }
 """What the metrics are called in tables for people."""
 
+USAGE_METRICS = ("mAP_at_100_public", "mAP_at_100_private")
+"""Metrics that only data sets with such a division have."""
+
 COLUMNS = ("variant", *METRICS, "seconds")
 """Columns of the table."""
 
@@ -80,10 +83,13 @@ def format_table(
         confidence: of the intervals.
 
     Returns:
-        Lines without a newline at the end; metrics with four decimals, "-" for what there is not.
+        Lines without a newline at the end; metrics with four decimals, "-" for what there is not. Where no
+        variant has one of `USAGE_METRICS`, their columns are left out.
     """
-    cells = [list(COLUMNS)]
-    for row in table[list(COLUMNS)].itertuples(index=False):
+    divided = table[list(USAGE_METRICS)].notna().any(axis=None)
+    columns = [name for name in COLUMNS if divided or name not in USAGE_METRICS]
+    cells = [columns]
+    for row in table[columns].itertuples(index=False):
         cells.append([str(row[0]), *(_number(value, 4) for value in row[1:-1]), _number(row[-1], 1)])
     lines = _aligned(cells)
     if intervals is not None:
@@ -153,8 +159,9 @@ def _title(data_set: str | None, counts: Mapping[str, int] | None) -> str:
 def _skipped(number: int) -> str:
     if number == 0:
         return "No image was skipped."
-    which = "1 image was" if number == 1 else f"{number} images were"
-    return f"{which} skipped as unreadable; the report names them."
+    if number == 1:
+        return "1 image was skipped as unreadable and counts as not found; the report names it."
+    return f"{number} images were skipped as unreadable and count as not found; the report names them."
 
 
 def _number(value: float, decimals: int) -> str:

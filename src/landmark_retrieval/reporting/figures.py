@@ -31,6 +31,15 @@ BOUND = ("R_at_10", "recall@10", "#D55E00")
 _LOW = 0.08
 """Bars up to this value carry their number on top rather than inside."""
 
+POINT = 28.0
+"""Area of a point of one query, in square points; several queries at one place have so much each."""
+
+_LARGEST_POINT = 500.0
+"""Area of the largest point; where more queries coincide, all points shrink in proportion."""
+
+_SMALLEST_POINT = 9.0
+"""Area below which no point shrinks, so that a single query stays visible."""
+
 _DARK_TEXT = ("mAP_at_100_public",)
 """Series whose colour is too light for white numbers."""
 
@@ -174,31 +183,57 @@ def plot_average_precision(average_precision: NDArray[np.float64]) -> Figure:
 def plot_changes(average_precision: Mapping[str, NDArray[np.float64]]) -> Figure:
     """Return one scatter for each pair of neighbouring variants: the AP of every query before and after.
 
+    Queries at one place are one point, whose area is in proportion to their number.
+
     Args:
         average_precision: per variant `[q]`, of the same queries, in the order of the ablation; queries with
             NaN are left out.
     """
     pairs = list(pairwise(average_precision))
-    figure = Figure(figsize=(4.1 * max(len(pairs), 1), 5.2), layout="constrained")
+    figure = Figure(figsize=(3.9 * max(len(pairs), 1), 4.85), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.1)  # type: ignore[union-attr, call-arg]
     panels = np.atleast_1d(figure.subplots(1, max(len(pairs), 1), sharey=True))
     for axes, (before, after) in zip(panels, pairs, strict=False):
-        x, y = average_precision[before], average_precision[after]
-        counted = ~(np.isnan(x) | np.isnan(y))
-        x, y = x[counted], y[counted]
-        better, worse = y > x + 1e-9, y < x - 1e-9
+        (x, y), queries = _coinciding(average_precision[before], average_precision[after])
+        better, worse = y > x, y < x
+        areas = _areas(queries)
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, zorder=1)
         for mask, marker, colour, word in (
             (better, "^", "#0072B2", "better"),
             (worse, "v", "#D55E00", "worse"),
             (~better & ~worse, "o", "#7f7f7f", "equal"),
         ):
-            label = f"{int(mask.sum())} {word}"
-            axes.scatter(x[mask], y[mask], 28, colour, marker, alpha=0.6, linewidths=0, label=label, zorder=2)
+            label = f"{int(queries[mask].sum())} {word}"
+            # Not clipped: the points of many queries lie at the corners and are larger than the margin.
+            axes.scatter(
+                x[mask],
+                y[mask],
+                areas[mask],
+                colour,
+                marker,
+                alpha=0.6,
+                linewidths=0,
+                label=label,
+                zorder=2,
+                clip_on=False,
+            )
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=f"AP@100 of {before}", title=_tick(after))
         axes.title.set_fontsize(9)
         axes.set_aspect("equal")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8, loc="lower right", handletextpad=0.1)
+        axes.tick_params(labelleft=True)  # a panel may be all that a narrow screen shows
+        legend = axes.legend(
+            frameon=False,
+            fontsize=9,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.14),
+            ncols=3,
+            handletextpad=0.1,
+            columnspacing=1.2,
+            scatterpoints=1,
+        )
+        for handle in legend.legend_handles:
+            handle.set_sizes([POINT])
     panels[0].set_ylabel("AP@100 with the stage added")
     return figure
 
@@ -213,6 +248,23 @@ def as_png(figure: Figure, dpi: int = 100) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
     return file.getvalue()
+
+
+def _coinciding(
+    x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the different points, `[2, n]`, and how many queries are at each; NaN is left out."""
+    counted = ~(np.isnan(x) | np.isnan(y))
+    # Rounded: what differs by less is one place, and equal.
+    points = np.round(np.stack([x[counted], y[counted]]), 9)
+    places, queries = np.unique(points, axis=1, return_counts=True)
+    return places.astype(np.float64), queries.astype(np.int64)
+
+
+def _areas(queries: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the area of each point, in proportion to its queries as far as that can be seen."""
+    one = min(POINT, _LARGEST_POINT / max(int(queries.max(initial=1)), 1))
+    return np.maximum(one * queries.astype(np.float64), _SMALLEST_POINT)
 
 
 def _shown(table: pd.DataFrame) -> list[str]:

@@ -181,6 +181,8 @@ class ReportContent:
         extreme_queries: from `extremes`.
         matches: compared pairs with their pictures.
         floor: inliers from which a pair counts as verified.
+        landmarks: name of the landmark of all table rows, "" where an image has none; ids that begin with it
+            and a slash are shown without it below pictures.
     """
 
     pages: Sequence[QueryPage]
@@ -200,6 +202,7 @@ class ReportContent:
     extreme_queries: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
     matches: Sequence[VerifiedMatch] = ()
     floor: int = 0
+    landmarks: Sequence[str] = ()
 
 
 def extremes(average_precision: NDArray[np.float64], count: int) -> dict[str, list[tuple[int, float]]]:
@@ -264,6 +267,16 @@ def change_counts(average_precision: NDArray[np.float64]) -> dict[str, int]:
     return {kind: verdicts.count(kind) for kind in CHANGES}
 
 
+def caption(image_id: str, landmark: str = "") -> str:
+    """Return what is written below a picture: its id, without the landmark's folder where it begins with it.
+
+    Args:
+        image_id: the id.
+        landmark: name of its landmark, "" for none.
+    """
+    return (landmark and image_id.removeprefix(f"{landmark}/")) or image_id
+
+
 def render_report(content: ReportContent, max_mib: float = 18.0) -> str:
     """Return the report as one self-contained HTML page without scripts.
 
@@ -286,6 +299,10 @@ def render_report(content: ReportContent, max_mib: float = 18.0) -> str:
         pictures={row: base64.b64encode(pictures.get(row, missing)).decode() for row in used},
         pixel=_PIXEL,
         ids=content.image_ids,
+        captions={
+            row: caption(content.image_ids[row], content.landmarks[row] if content.landmarks else "")
+            for row in used
+        },
         columns=[TITLES[name] for name in metrics],
         ablation=_ablation_cells(ablation, metrics),
         stages=STAGES,
@@ -335,10 +352,10 @@ def _interval_cells(intervals: pd.DataFrame | None) -> dict[tuple[str, str], dic
         return {}
     return {
         (row["variant"], row["metric"]): {
-            "interval": f"{row['low']:.3f} to {row['high']:.3f}",
+            "interval": f"{row['low']:.4f} to {row['high']:.4f}",
             "gain": ""
             if pd.isna(row["gain"])
-            else f"{row['gain']:+.3f} ({row['gain_low']:+.3f} to {row['gain_high']:+.3f})",
+            else f"{row['gain']:+.4f} ({row['gain_low']:+.4f} to {row['gain_high']:+.4f})",
         }
         for row in intervals.to_dict("records")
     }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from landmark_retrieval.images import Source, image_sources
+from landmark_retrieval.reporting.report import caption
 from landmark_retrieval.reporting.templating import template
 from landmark_retrieval.reporting.thumbnails import thumbnail, thumbnails
 from landmark_retrieval.search import Found, SearchIndex
@@ -40,7 +41,14 @@ def render_results(page: PhotoPage, index: SearchIndex, address: Callable[[int],
         index: that was searched.
         address: gives the address of the picture of a table row.
     """
-    return template("search_results.html.j2").render(page=page, ids=index.ids, address=address)
+    shown = [] if page.found is None else sorted(shown_rows(page.found))
+    landmarks = index.images["landmark"].iloc[shown].fillna("")
+    captions = {
+        row: caption(index.ids[row], landmark) for row, landmark in zip(shown, landmarks, strict=True)
+    }
+    return template("search_results.html.j2").render(
+        page=page, ids=index.ids, captions=captions, address=address
+    )
 
 
 def render_search(pages: Sequence[tuple[str, Source, Found | None, str]], index: SearchIndex) -> str:

@@ -200,6 +200,7 @@ def make_report(
         extreme_queries=extreme_queries,
         matches=_matches(pairs, images, local_features, verification, floor, config.matches),
         floor=floor,
+        landmarks=images["landmark"].fillna("").to_list(),
     )
     return render_report(content, config.max_mib)
 
