@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from landmark_retrieval.graph.compiled import thread_count
+from landmark_retrieval.compiled import thread_count
 from landmark_retrieval.knn import ApproximateConfig, KnnConfig, Neighbors, recall_against_exact, search
 from landmark_retrieval.knn.search import search_checked
 

@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from threadpoolctl import threadpool_limits
 
 from blas_threads import blas_threads
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.sharding import (
+    ATTEMPTS,
     ExecutorConfig,
     ShardPlan,
     ShardStore,
@@ -35,8 +37,13 @@ class Numbers:
     trace: str
     kill_once: str = ""
     fail: bool = False
+    kill_always: str = ""
 
     def __call__(self):
+        if self.kill_always:
+            with Path(self.kill_always).open("a") as file:
+                file.write("x")
+            os._exit(9)
         if self.kill_once and not Path(self.kill_once).exists():
             Path(self.kill_once).touch()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -158,6 +165,25 @@ def test_other_file_systems_hold_the_same_bytes(tmp_path, reference, scheme):
     assert not [name for name in store._names() if name.endswith(".tmp")]
 
 
+def test_seconds_of_shards_are_read_in_one_call(tmp_path, monkeypatch):
+    store = ShardStore(str(tmp_path / "bucket [1]*"))
+    tasks = plan(tmp_path / "trace.txt").tasks
+    store.run(ShardPlan("numbers", tasks))
+    for number, task in enumerate(tasks):
+        (Path(store.root) / f"{task.file_name}.seconds").write_text(f"{2**number}.5")
+    (Path(store.root) / f"{tasks[1].file_name}.seconds").unlink()
+    calls, cat_ranges = [], LocalFileSystem.cat_ranges
+
+    def counted(self, paths, *arguments, **named):
+        calls.append(len(paths))
+        return cat_ranges(self, paths, *arguments, **named)
+
+    monkeypatch.setattr(LocalFileSystem, "cat_ranges", counted)
+    store.run(ShardPlan("numbers", tasks))
+    assert store.seconds() == 1.5 + 4.5 + 8.5 + 16.5
+    assert calls == [5]
+
+
 def test_file_systems_that_cannot_be_had_are_one_line(tmp_path, monkeypatch):
     with pytest.raises(LandmarkRetrievalError, match="nosuch://x: no such file system") as caught:
         ShardStore("nosuch://x").exists()
@@ -221,6 +247,41 @@ def test_equal_bytes_although_a_worker_is_killed(tmp_path, reference, backend):
     assert shard_bytes(store.root) == reference
     assert set(computed(tmp_path / "trace.txt")) == set(range(5))
     assert not list(Path(store.root).glob(".*tmp"))
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("backend", "workers"), [("loky", 2), ("dask", 2), ("dask", 1)])
+def test_a_shard_that_always_kills_its_worker_ends_the_run(tmp_path, reference, backend, workers):
+    if backend == "dask":
+        pytest.importorskip("distributed")
+    store = ShardStore(str(tmp_path / "store"))
+    deaths = tmp_path / "deaths.txt"
+    deadly = plan(tmp_path / "trace.txt", executor=backend, workers=workers, kill_always=str(deaths))
+    with pytest.raises(LandmarkRetrievalError, match=r"numbers: worker .* keep dying at shard part-\d; "):
+        store.run(deadly)
+    assert len(deaths.read_text()) == ATTEMPTS
+    assert not store.exists()
+    store.run(plan(tmp_path / "trace.txt"))
+    assert shard_bytes(store.root) == reference
+
+
+@dataclass(frozen=True)
+class OnlyHere:
+    """A shard that cannot be unpickled: Dask itself raises the error."""
+
+    def __call__(self):
+        return {}
+
+    def __reduce__(self):
+        return int, ("no number",)
+
+
+@pytest.mark.timeout(120)
+def test_errors_of_dask_itself_end_the_run(tmp_path):
+    pytest.importorskip("distributed")
+    broken = ShardPlan("broken", [ShardTask("a", "1", OnlyHere())], ExecutorConfig(backend="dask", workers=1))
+    with pytest.raises(RuntimeError, match="deserialization"):
+        ShardStore(str(tmp_path / "store")).run(broken)
 
 
 def test_an_unreachable_scheduler_is_named(tmp_path, monkeypatch):

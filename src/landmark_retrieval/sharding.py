@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from landmark_retrieval.configuration import Configuration, digest
+from landmark_retrieval.dask_jobs import JobsKilledError, run_on_dask
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.shard_arrays import ShardArrays
 from landmark_retrieval.threads import library_threads
@@ -230,7 +231,7 @@ class ShardStore:
                 {
                     "shards": wanted,
                     "fingerprint": digest(wanted, dict(plan.metadata)),
-                    "seconds": sum(self._seconds_of(name) for name in wanted),
+                    "seconds": self._seconds_of(wanted),
                     "metadata": dict(plan.metadata),
                     "parameters": dict(plan.parameters),
                 },
@@ -247,7 +248,7 @@ class ShardStore:
         return {path.rstrip("/").rsplit("/", 1)[-1] for path in paths}
 
     def _compute(self, plan: ShardPlan, missing: Sequence[ShardTask]) -> None:
-        total = len(plan.tasks)
+        total, suspects = len(plan.tasks), missing
         for attempt in range(1, ATTEMPTS + 1):
             if not missing:
                 return
@@ -256,12 +257,11 @@ class ShardStore:
                 with tqdm(
                     total=total, initial=total - len(missing), desc=plan.description, unit="shard"
                 ) as progress:
-                    for _ in _execute(jobs, plan.executor, len(missing)):
+                    for _ in _execute(jobs, plan.executor, len(missing), total):
                         progress.update()
                 return
             except TerminatedWorkerError:
-                present = self._names()
-                missing = [task for task in missing if task.file_name not in present]
+                missing = suspects = self._left_of(missing)
                 logger.warning(
                     "%s: a worker process died (out of memory?); %d shards are left, attempt %d of %d",
                     plan.description,
@@ -269,11 +269,19 @@ class ShardStore:
                     attempt,
                     ATTEMPTS,
                 )
-        if missing:
+            except JobsKilledError as error:  # Dask has made all attempts by itself
+                tried = [task for _, (_, task), _ in error.jobs]
+                suspects = self._left_of(tried) or tried
+                break
+        if suspects:
             raise LandmarkRetrievalError(
-                f"{plan.description}: worker processes keep dying at shard {missing[0].key}; "
+                f"{plan.description}: worker processes keep dying at shard {suspects[0].key}; "
                 "give the executor fewer workers or take smaller shards"
             )
+
+    def _left_of(self, tasks: Sequence[ShardTask]) -> list[ShardTask]:
+        present = self._names()
+        return [task for task in tasks if task.file_name not in present]
 
     def _describe_reuse(self, plan: ShardPlan, missing: Sequence[ShardTask], present: set[str]) -> None:
         """Log what is taken over from earlier runs, and why the rest is not."""
@@ -317,9 +325,14 @@ class ShardStore:
             file.write(text)
         self._fs.mv(temporary, self._path(name))
 
-    def _seconds_of(self, name: str) -> float:
-        path = self._path(name + ".seconds")
-        return float(self._fs.cat_file(path)) if self._fs.exists(path) else 0.0
+    def _seconds_of(self, names: Sequence[str]) -> float:
+        """Return the computing time of shards; what says it is read in one call, concurrently in a bucket."""
+        # Unlike `cat` it takes names as they are, brackets and stars among them.
+        texts = self._fs.cat_ranges([self._path(name + ".seconds") for name in names], None, None)
+        for text in texts:
+            if isinstance(text, Exception) and not isinstance(text, FileNotFoundError):
+                raise text
+        return sum(0.0 if isinstance(text, Exception) else float(text) for text in texts)
 
 
 def changed_parameters(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -354,46 +367,17 @@ def _compute_and_write(store: ShardStore, task: ShardTask) -> None:
     store._write(task, arrays, time.perf_counter() - start)
 
 
-def _execute(jobs: Iterator[Any], executor: ExecutorConfig, count: int) -> Iterator[None]:
-    if executor.backend == "sequential" or (count == 1 and executor.backend != "dask"):
+def _execute(jobs: Iterator[Any], executor: ExecutorConfig, count: int, total: int) -> Iterator[None]:
+    # A plan of one shard is not worth a process; the last one of many is: it may be what kills its workers.
+    if executor.backend == "sequential" or (total == 1 and executor.backend != "dask"):
         yield from Parallel(n_jobs=1, return_as="generator")(jobs)
     elif executor.backend == "dask":
-        yield from _execute_on_dask(jobs, executor, count)
+        yield from run_on_dask(jobs, executor.workers, executor.scheduler, count, ATTEMPTS)
     else:
-        workers = min(executor.workers or cpu_count(), count)
+        # joblib takes this process for one worker, even of `loky`.
+        workers = min(executor.workers or cpu_count(), max(count, 2))
         # The threads of libraries are the whole process's: were each worker thread to limit them and to put
         # them back, one could put back the limit of another.
         limit = library_threads(1) if executor.backend == "threading" else nullcontext()
         with limit, parallel_config(backend=executor.backend):
             yield from Parallel(n_jobs=workers, return_as="generator_unordered")(jobs)
-
-
-def _execute_on_dask(jobs: Iterator[Any], executor: ExecutorConfig, count: int) -> Iterator[None]:
-    try:
-        from distributed import Client
-    except ImportError:
-        raise LandmarkRetrievalError(
-            "executor backend 'dask' is not installed: `pip install 'landmark_retrieval[cluster]'`"
-        ) from None
-    if executor.scheduler is None:
-        # One thread a worker: the robust estimators hold the interpreter's lock.
-        workers = min(executor.workers or cpu_count(), count)
-        client = Client(n_workers=workers, threads_per_worker=1)  # type: ignore[no-untyped-call]
-    else:
-        client = _connect(executor.scheduler)
-    with client:
-        logger.info("Dask dashboard: %s", client.dashboard_link)
-        with parallel_config(backend="dask", wait_for_workers_timeout=60, retries=ATTEMPTS - 1):
-            yield from Parallel(n_jobs=executor.workers or -1, return_as="generator_unordered")(jobs)
-
-
-def _connect(scheduler: str) -> Any:
-    from distributed import Client
-
-    try:
-        return Client(scheduler, timeout=30)  # type: ignore[no-untyped-call]
-    except (OSError, TimeoutError, ValueError) as error:
-        raise LandmarkRetrievalError(
-            f"executor.scheduler: no Dask scheduler answers at '{scheduler}' ({error}); "
-            "start one with `dask scheduler` or leave the option out"
-        ) from None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from threadpoolctl import threadpool_limits
 
-from landmark_retrieval.graph.compiled import thread_count
+from landmark_retrieval.compiled import thread_count
 
 
 @contextlib.contextmanager

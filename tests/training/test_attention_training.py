@@ -79,6 +79,15 @@ def test_killed_after_an_epoch_and_resumed(table: pd.DataFrame, tmp_path: Path) 
         assert torch.equal(resumed.state_dict()[name], value)
 
 
+def test_photos_are_digested_once(
+    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, module = [], "landmark_retrieval.training.attention"
+    monkeypatch.setattr(f"{module}.source_contents", lambda sources: reads.append(len(sources)))
+    plan(table, epochs=2).run(tmp_path)
+    assert reads == [12]
+
+
 def test_dataset_trains_and_gives_the_head(table: pd.DataFrame, tmp_path: Path) -> None:
     entry = AttentionDataset(filepath=str(tmp_path / "models" / "attention.pt"))
     assert not entry.exists()

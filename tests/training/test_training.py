@@ -18,7 +18,7 @@ from landmark_retrieval.descriptors.trained import load_trained, save_trained
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.training import TrainingConfig, TrainingPlan, plan_training
 from landmark_retrieval.training.checkpoints import CHECKPOINT
-from landmark_retrieval.training.loop import _Training, held_out_images, held_out_precision
+from landmark_retrieval.training.loop import _Training
 
 LANDMARKS, VIEWS = 4, 6
 
@@ -189,18 +189,14 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
         GlobalDescriptorConfig(trained=True)
 
 
-def test_held_out_precision_by_hand() -> None:
-    rows = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.8, 0.2]], np.float32)
-    labels = np.array([0, 0, 1, 1])
-    # Of image 2 the nearest is 3, its own; of image 3 the nearest are 1, 0 and then 2.
-    assert held_out_precision(rows, labels) == pytest.approx((1 + 1 + 1 + 1 / 3) / 4)
-
-
-def test_held_out_images_leave_two_to_train_on() -> None:
-    labels = np.repeat([0, 1, 2, 3], [2, 3, 4, 20])
-    held = held_out_images(labels, 0.5, seed=3)
-    assert [int(held[labels == label].sum()) for label in range(4)] == [0, 0, 2, 10]
-    assert np.array_equal(held, held_out_images(labels, 0.5, seed=3))
+def test_photos_are_digested_once(
+    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, module = [], "landmark_retrieval.training.loop"
+    monkeypatch.setattr(f"{module}.source_contents", lambda sources: reads.append(len(sources)))
+    plan = plan_training(table, descriptor(), layer(), small(checkpoint_steps=1))
+    plan.run(tmp_path)
+    assert reads == [LANDMARKS * VIEWS]
 
 
 def test_unreadable_training_images_do_not_stop_it(table: pd.DataFrame, tmp_path: Path) -> None:

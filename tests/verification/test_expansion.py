@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.verification import ExpansionConfig, expand, expand_queries_and_index, expansion
+from landmark_retrieval.verification.expansion import expand_in_blocks
 
 
 def unit(x):
@@ -82,11 +83,34 @@ def test_equals_a_slow_loop(seed, kind, images, floor):
     assert result[unreliable].tobytes() == data[0][unreliable].tobytes()
 
 
-def test_blocks_change_nothing(monkeypatch):
-    data = case(3)
-    whole = expand(*data, ExpansionConfig(), 5)
-    monkeypatch.setattr(expansion, "BLOCK", 2)
-    assert expand(*data, ExpansionConfig(), 5).tobytes() == whole.tobytes()
+def graph_case(dtype=np.float32):
+    queries, index, query_neighbors, query_weights, _ = case(3)
+    _, _, index_neighbors, index_weights, _ = case(7, count=15)
+    pairs = [(a, b) for a in range(27) for b in range(a + 1, 27)]
+    inliers = np.random.default_rng(1).integers(0, 30, len(pairs)).astype(np.int32)
+    verified = pd.DataFrame(pairs, columns=["row_a", "row_b"]).assign(inliers=inliers)
+    graph = (query_neighbors, query_weights, index_neighbors, index_weights)
+    config = ExpansionConfig(images=3, method="inlier_weighted")
+    return queries.astype(dtype), index.astype(dtype), *graph, verified, config, 4, 12
+
+
+@pytest.mark.parametrize("block", [1, 2, 15, 1024])
+def test_blocks_change_nothing(monkeypatch, block):
+    data = graph_case()
+    whole = expand_queries_and_index(*data)
+    monkeypatch.setattr(expansion, "BLOCK", block)
+    lazy = expand_in_blocks(*data)
+    assert [len(rows) for rows in lazy[1]] == [min(block, 15 - first) for first in range(0, 15, block)]
+    for some, all_of_them, before in zip(lazy, whole, data, strict=False):
+        assert np.asarray(some).tobytes() == all_of_them.tobytes() != before.tobytes()
+
+
+def test_half_precision_is_rounded_once_at_the_end():
+    data = graph_case(np.float16)
+    whole = expand_queries_and_index(*data)
+    for some, exact in zip(expand_in_blocks(*data, dtype=np.float16), whole, strict=True):
+        assert some.dtype == np.float16 and exact.dtype == np.float32
+        assert np.asarray(some).tobytes() == exact.astype(np.float16).tobytes()
 
 
 def test_without_a_reliable_image_nothing_changes():

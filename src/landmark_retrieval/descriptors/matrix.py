@@ -173,6 +173,46 @@ def map_blocks(
     )
 
 
+def make_blocks(
+    function: Callable[[slice], NDArray[Any]],
+    shape: tuple[int, int],
+    dtype: DTypeLike = np.float32,
+    rows: int = BLOCK_ROWS,
+) -> BlockArray:
+    """Return the lazy matrix whose rows a function makes.
+
+    Args:
+        function: takes the numbers of consecutive rows, returns these rows.
+        shape: of the result.
+        dtype: type of the result's values.
+        rows: rows of a block, the last one may have fewer.
+
+    Returns:
+        `shape`, made block by block whenever it is iterated.
+    """
+    count = shape[0]
+    return BlockArray(
+        shape,
+        np.dtype(dtype),
+        _Repeatable(
+            lambda: (function(slice(start, min(start + rows, count))) for start in range(0, count, rows))
+        ),
+    )
+
+
+def join_rows(parts: Sequence[NDArray[Any] | BlockArray]) -> BlockArray:
+    """Return matrices of one width as a lazy one with the rows of all, in order.
+
+    Args:
+        parts: each `[n, d]`, at least one; the dtype of the first is that of the result.
+    """
+    return BlockArray(
+        (sum(part.shape[0] for part in parts), *parts[0].shape[1:]),
+        parts[0].dtype,
+        _Repeatable(lambda: (block for part in parts for block in iterate_blocks(part))),
+    )
+
+
 def gather_shards(store: ShardStore, n: int, name: str = "descriptors") -> BlockArray:
     """Return the rows of all shards of an extraction as one lazy array in table order.
 

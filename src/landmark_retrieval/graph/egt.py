@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, field_validator
 
+from landmark_retrieval.compiled import frozen, run_chunks, thread_count
 from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.graph.compiled import frozen, run_chunks, thread_count
 from landmark_retrieval.graph.graph import CsrGraph, as_lists, check_edges
 from landmark_retrieval.graph.kernel import ORDER_STORED, make_workspace, traverse
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from landmark_retrieval.compiled import frozen, run_chunks, thread_count
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.graph.compiled import frozen, run_chunks, thread_count
 from landmark_retrieval.graph.graph import CsrGraph
 from landmark_retrieval.graph.text_kernel import (
     NO_COMMA,

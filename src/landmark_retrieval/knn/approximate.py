@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from landmark_retrieval.compiled import frozen, run_chunks, thread_count
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.graph.compiled import frozen, run_chunks, thread_count
 from landmark_retrieval.knn.blocks import Reader, release
 from landmark_retrieval.knn.candidates import candidate_count
 from landmark_retrieval.knn.config import ApproximateConfig, KnnConfig

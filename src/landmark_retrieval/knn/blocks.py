@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landmark_retrieval.compiled import frozen, run_chunks
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.graph.compiled import frozen, run_chunks
 from landmark_retrieval.knn.kernel import row_norms
 
 READ_BYTES = 2 << 20

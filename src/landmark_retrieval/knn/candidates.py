@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from landmark_retrieval.graph.compiled import frozen, run_chunks
+from landmark_retrieval.compiled import frozen, run_chunks
 from landmark_retrieval.knn.blocks import Block
 from landmark_retrieval.knn.engines import (
     QUERIES_AT_A_TIME,

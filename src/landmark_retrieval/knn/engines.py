@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from landmark_retrieval.graph.compiled import frozen, run_chunks
+from landmark_retrieval.compiled import frozen, run_chunks
 from landmark_retrieval.knn.blocks import Block
 from landmark_retrieval.knn.kernel import gather_from_products, gathered_width, offer_gathered, sort_heaps
 from landmark_retrieval.knn.neighbors import Neighbors

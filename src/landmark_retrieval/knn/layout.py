@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import faiss
 import torch
 
+from landmark_retrieval.compiled import thread_count
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.graph.compiled import thread_count
 from landmark_retrieval.knn.blocks import READ_BYTES
 from landmark_retrieval.knn.candidates import (
     FAISS_GPU_MAX_K,

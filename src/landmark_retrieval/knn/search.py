@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from landmark_retrieval.compiled import thread_count
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.graph.compiled import thread_count
 from landmark_retrieval.knn.approximate import search_approximately
 from landmark_retrieval.knn.blocks import Reader, check_matrix
 from landmark_retrieval.knn.config import KnnConfig

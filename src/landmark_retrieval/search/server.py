@@ -17,10 +17,10 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from landmark_retrieval.data_sets import split_counts
 from landmark_retrieval.images import UnreadableImageError, image_sources, load_image
-from landmark_retrieval.reporting.search_page import SIDE, PhotoPage, render_results, render_upload_page
 from landmark_retrieval.reporting.thumbnails import thumbnail
 from landmark_retrieval.search import Found, PhotoSearch, SearchIndex
 from landmark_retrieval.search.answers import as_json
+from landmark_retrieval.search.page import SIDE, PhotoPage, render_results, render_upload_page
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,11 @@ class AttentionPlan:
         return self.features.extractor
 
     def fingerprint(self) -> str:
-        """Return a digest of all that the result depends on."""
+        """Return a digest of all that the result depends on; the photos are read for it once."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         return digest(
             VERSION,
             self.config.model_dump(mode="json"),

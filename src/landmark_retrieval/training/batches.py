@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 from numpy.typing import NDArray
+
+from landmark_retrieval.training.labels import rows_by_label
 
 
 def batches_per_epoch(labels: NDArray[np.int64], landmarks_per_batch: int, images_per_landmark: int) -> int:
@@ -38,7 +42,7 @@ def draw_batches(
     random = np.random.default_rng(seed)
     count = int(labels.max()) + 1
     together = min(landmarks_per_batch, count)
-    members = [np.flatnonzero(labels == label) for label in range(count)]
+    members = rows_by_label(labels)
     batches = []
     order = random.permutation(count)
     for number in range(batches_per_epoch(labels, landmarks_per_batch, images_per_landmark)):
@@ -48,8 +52,8 @@ def draw_batches(
             chosen = [int(order[(number * together + place) % count]) for place in range(together)]
         else:
             chosen = [first, *(int(label) for label in alike[first, : together - 1])]
-            others = [label for label in random.permutation(count).tolist() if label not in chosen]
-            chosen += others[: together - len(chosen)]
+            others = (label for label in random.permutation(count).tolist() if label not in chosen)
+            chosen += list(islice(others, together - len(chosen)))
         batches.append(
             np.concatenate([_draw(members[label], images_per_landmark, random) for label in chosen])
         )
@@ -73,12 +77,17 @@ def landmarks_alike(
         int64 `[l, min(most, l - 1)]`, the one with the most similar pair of images first.
     """
     count = int(labels.max()) + 1
-    closest = np.full((count, count), -np.inf, np.float32)
+    members = rows_by_label(labels)
+    alike = np.empty((count, min(most, count - 1)), np.int64)
     for label in range(count):
-        best = (descriptors[labels == label] @ descriptors.T).max(axis=0, initial=-np.inf)
-        np.maximum.at(closest[label], labels, best)
-    np.fill_diagonal(closest, -np.inf)
-    return np.argsort(-closest, axis=1, kind="stable")[:, : min(most, count - 1)]
+        # One landmark at a time: a table of all pairs of landmarks need not fit in memory.
+        closest = np.full(count, -np.inf, np.float32)
+        if label in members:
+            best = (descriptors[members[label]] @ descriptors.T).max(axis=0)
+            np.maximum.at(closest, labels, best)
+        closest[label] = -np.inf
+        alike[label] = np.argsort(-closest, kind="stable")[: alike.shape[1]]
+    return alike
 
 
 def _draw(members: NDArray[np.int64], count: int, random: np.random.Generator) -> NDArray[np.int64]:

@@ -32,3 +32,14 @@ def labelled_train_images(table: pd.DataFrame) -> tuple[list[Source], NDArray[np
         )
     kept = np.isin(landmarks, usable)
     return image_sources(table.iloc[train[kept]]), np.searchsorted(usable, landmarks[kept]).astype(np.int64)
+
+
+def rows_by_label(labels: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
+    """Return the rows of each label, both rising; one sort, however many labels there are.
+
+    Args:
+        labels: int64 `[n]`.
+    """
+    order = np.argsort(labels, kind="stable").astype(np.int64)
+    names, starts = np.unique(labels[order], return_index=True)
+    return dict(zip(names.tolist(), np.split(order, starts[1:]), strict=True)) if len(names) else {}

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ from landmark_retrieval.descriptors.extraction import network_identity, to_input
 from landmark_retrieval.descriptors.heap import retained_heap
 from landmark_retrieval.descriptors.model import DescriptorModel, whitening_layer
 from landmark_retrieval.descriptors.trained import TrainedDescriptor
-from landmark_retrieval.evaluation.gld import average_precision
 from landmark_retrieval.images import Source, source_contents
 from landmark_retrieval.training.batches import batches_per_epoch, draw_batches, landmarks_alike
 from landmark_retrieval.training.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
 from landmark_retrieval.training.config import TrainingConfig
+from landmark_retrieval.training.held_out import held_out_images, held_out_precision
 from landmark_retrieval.training.labels import labelled_train_images
 from landmark_retrieval.training.losses import BatchLoss
 from landmark_retrieval.training.views import batch_shape, load_pixels, random_view
@@ -76,7 +77,11 @@ class TrainingPlan:
         return _Training(self, Path(folder), log or (lambda metrics, epoch: None)).run()
 
     def fingerprint(self) -> str:
-        """Return a digest of all that the result depends on."""
+        """Return a digest of all that the result depends on; the photos are read for it once."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         ignored = {"loader_threads", "checkpoint_steps", "register_as"}
         return digest(
             VERSION,
@@ -114,27 +119,6 @@ def plan_training(
         whitening=whitening,
         config=config,
     )
-
-
-def held_out_images(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
-    """Draw the images that are kept out of training: of each landmark a share, but two or more or none.
-
-    Args:
-        labels: int64 `[n]`.
-        share: of each landmark's images.
-        seed: of the draw.
-
-    Returns:
-        bool `[n]`; every landmark keeps at least two images to train on.
-    """
-    random = np.random.default_rng(seed)
-    held = np.zeros(len(labels), np.bool_)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        count = min(round(share * len(members)), len(members) - 2)
-        if count >= 2:
-            held[random.permutation(members)[:count]] = True
-    return held
 
 
 @dataclass
@@ -373,15 +357,3 @@ def parameter_groups(model: DescriptorModel, loss: nn.Module, config: TrainingCo
         {"params": head, "lr": config.learning_rate * config.head_factor},
     ]
     return [group for group in groups if group["params"]]
-
-
-def held_out_precision(descriptors: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Return the mAP@100 of finding, from each held-out image, the others of its landmark among them."""
-    similarities = descriptors @ descriptors.T
-    np.fill_diagonal(similarities, -np.inf)
-    order = np.argsort(-similarities, axis=1, kind="stable")[:, :-1]
-    relevant = [
-        np.setdiff1d(np.flatnonzero(labels == label), [row]).astype(np.int64)
-        for row, label in enumerate(labels)
-    ]
-    return float(np.mean(average_precision(order.astype(np.int32), relevant)))

@@ -9,19 +9,20 @@ depend on any order.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from pydantic import Field, model_validator
 
 from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.descriptors.matrix import BlockArray, make_blocks
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.verification.rerank import neighbor_inliers, rerank_order
 
-BLOCK = 8192
-"""Images expanded at a time; bounds memory."""
+BLOCK = 1024
+"""Images expanded at a time; bounds memory (sums are kept in double precision)."""
 
 
 class ExpansionConfig(Configuration):
@@ -57,8 +58,8 @@ class ExpansionConfig(Configuration):
 
 
 def expand(
-    descriptors: NDArray[np.float32],
-    index_descriptors: NDArray[np.float32],
+    descriptors: NDArray[np.floating[Any]],
+    index_descriptors: NDArray[np.floating[Any]],
     neighbors: NDArray[np.int32],
     weights: NDArray[np.float32],
     inliers: NDArray[np.int32],
@@ -82,29 +83,22 @@ def expand(
     """
     result = np.array(descriptors, dtype=np.float32)
     columns, counts, reliable = _select(neighbors, inliers, config, min_inliers)
-    changed = np.flatnonzero(reliable.any(axis=1))
-    for start in range(0, len(changed), BLOCK):
-        rows = changed[start : start + BLOCK]
-        chosen, used = columns[rows], reliable[rows]
-        factors = np.where(
-            used,
-            _factors(
-                np.take_along_axis(weights[rows], chosen, axis=1), counts[rows], config, max(min_inliers, 1)
-            ),
-            0.0,
-        )
-        images = np.where(used, np.take_along_axis(neighbors[rows], chosen, axis=1), 0)
-        total = result[rows].astype(np.float64)
-        for column in range(chosen.shape[1]):
-            total += factors[:, column, None] * index_descriptors[images[:, column]]
-        norms = np.linalg.norm(total, axis=1, keepdims=True)
-        result[rows] = np.where(norms > 0, total / np.maximum(norms, 1e-12), result[rows])
+    rows = np.flatnonzero(reliable.any(axis=1))
+    chosen, used = columns[rows], reliable[rows]
+    similarities = np.take_along_axis(weights[rows], chosen, axis=1)
+    factors = np.where(used, _factors(similarities, counts[rows], config, max(min_inliers, 1)), 0.0)
+    images = np.where(used, np.take_along_axis(neighbors[rows], chosen, axis=1), 0)
+    total = result[rows].astype(np.float64)
+    for column in range(chosen.shape[1]):
+        total += factors[:, column, None] * index_descriptors[images[:, column]]
+    norms = np.linalg.norm(total, axis=1, keepdims=True)
+    result[rows] = np.where(norms > 0, total / np.maximum(norms, 1e-12), result[rows])
     return result
 
 
-def expand_queries_and_index(
-    queries: NDArray[np.float32],
-    index: NDArray[np.float32],
+def expand_in_blocks(
+    queries: NDArray[np.floating[Any]],
+    index: NDArray[np.floating[Any]],
     query_neighbors: NDArray[np.int32],
     query_weights: NDArray[np.float32],
     index_neighbors: NDArray[np.int32],
@@ -113,11 +107,12 @@ def expand_queries_and_index(
     config: ExpansionConfig,
     candidates: int,
     min_inliers: int,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Expand both sides of a k-NN graph from one set of compared pairs.
+    dtype: DTypeLike = np.float32,
+) -> tuple[BlockArray, BlockArray]:
+    """Expand both sides of a k-NN graph from one set of compared pairs, block by block.
 
     Args:
-        queries: `[q, d]` descriptors.
+        queries: `[q, d]` descriptors, possibly memory-mapped, as all matrices here.
         index: `[n, d]` descriptors.
         query_neighbors: `[q, k]` index rows nearest to each query.
         query_weights: `[q, k]`.
@@ -127,22 +122,65 @@ def expand_queries_and_index(
         config: parameters.
         candidates: leading neighbours that were compared.
         min_inliers: inliers from which a neighbour is reliable.
+        dtype: type of the results' values, to which they are rounded at the end.
 
     Returns:
-        Expanded queries and expanded index, each as it was where its side is switched off.
+        Expanded queries and expanded index, each as it was where its side is switched off; computed whenever
+        they are iterated.
     """
     count = len(queries)
-    results = []
-    for images, neighbors, weights, first_row, wanted in (
-        (queries, query_neighbors, query_weights, 0, config.query_side),
-        (index, index_neighbors, index_weights, count, config.database_side),
-    ):
-        if not wanted:
-            results.append(np.array(images, dtype=np.float32))
-            continue
+
+    def side(
+        images: NDArray[np.floating[Any]],
+        neighbors: NDArray[np.int32],
+        weights: NDArray[np.float32],
+        first_row: int,
+    ) -> BlockArray:
         inliers = neighbor_inliers(neighbors, first_row, count, verified, candidates)
-        results.append(expand(images, index, neighbors, weights, inliers, config, min_inliers))
-    return results[0], results[1]
+        return make_blocks(
+            lambda rows: expand(
+                images[rows], index, neighbors[rows], weights[rows], inliers[rows], config, min_inliers
+            ),
+            images.shape,
+            dtype,
+            BLOCK,
+        )
+
+    def unchanged(images: NDArray[np.floating[Any]]) -> BlockArray:
+        return make_blocks(lambda rows: images[rows], images.shape, dtype, BLOCK)
+
+    return (
+        side(queries, query_neighbors, query_weights, 0) if config.query_side else unchanged(queries),
+        side(index, index_neighbors, index_weights, count) if config.database_side else unchanged(index),
+    )
+
+
+def expand_queries_and_index(
+    queries: NDArray[np.floating[Any]],
+    index: NDArray[np.floating[Any]],
+    query_neighbors: NDArray[np.int32],
+    query_weights: NDArray[np.float32],
+    index_neighbors: NDArray[np.int32],
+    index_weights: NDArray[np.float32],
+    verified: pd.DataFrame,
+    config: ExpansionConfig,
+    candidates: int,
+    min_inliers: int,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return what `expand_in_blocks` gives, with the same arguments, as whole arrays in float32."""
+    of_queries, of_index = expand_in_blocks(
+        queries,
+        index,
+        query_neighbors,
+        query_weights,
+        index_neighbors,
+        index_weights,
+        verified,
+        config,
+        candidates,
+        min_inliers,
+    )
+    return np.asarray(of_queries), np.asarray(of_index)
 
 
 def _select(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from landmark_retrieval.data_sets import SOURCE_ROW, SplitRows
 from landmark_retrieval.descriptors import Descriptors
+from landmark_retrieval.descriptors.matrix import join_rows
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.knn import KnnGraph, gather_graph
 from landmark_retrieval.local_features import LocalFeatureStore
@@ -16,12 +16,12 @@ from landmark_retrieval.verification import (
     VerificationConfig,
     candidate_pairs,
     collect_pairs,
-    expand_queries_and_index,
     floor_of,
     neighbor_inliers,
     plan_verification,
     rerank,
 )
+from landmark_retrieval.verification.expansion import expand_in_blocks
 
 
 def verify_candidates(
@@ -60,9 +60,13 @@ def expand_descriptors(
     verification: VerificationConfig,
     expansion: ExpansionConfig,
 ) -> Descriptors:
-    """Average every descriptor with those of its most reliable verified neighbours; train rows stay."""
+    """Average every descriptor with those of its most reliable verified neighbours; train rows stay.
+
+    The result is streamed in the number type of the input: in float32 and whole it would be the largest thing
+    that a run holds and writes.
+    """
     rows = SplitRows.from_table(images)
-    queries, index = expand_queries_and_index(
+    queries, index = expand_in_blocks(
         descriptors.part(rows.query),
         descriptors.part(rows.index),
         graph.query_neighbors,
@@ -73,8 +77,9 @@ def expand_descriptors(
         expansion,
         verification.candidates,
         floor_of(shards),
+        descriptors.matrix.dtype,
     )
-    return Descriptors(descriptors.ids, np.concatenate([queries, index, descriptors.part(rows.train)]))
+    return Descriptors(descriptors.ids, join_rows([queries, index, descriptors.part(rows.train)]))
 
 
 def rerank_verified(

@@ -1,0 +1,104 @@
+"""The node that expands descriptors: equal to the plain computation, and streamed."""
+
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from landmark_retrieval.data_sets import SplitRows
+from landmark_retrieval.descriptors import BlockArray, Descriptors
+from landmark_retrieval.io import ArrayBundleDataset
+from landmark_retrieval.knn import KnnGraph
+from landmark_retrieval.pipelines.spatial_verification.nodes import expand_descriptors
+from landmark_retrieval.sharding import ShardPlan, ShardStore
+from landmark_retrieval.verification import (
+    ExpansionConfig,
+    VerificationConfig,
+    candidate_pairs,
+    expand_queries_and_index,
+    expansion,
+)
+
+QUERIES, INDEX, TRAIN, DIMENSIONS, FLOOR = 200, 4000, 20_000, 64, 10
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """Return a function that stores descriptors of a type and gives the arguments of the node."""
+
+    def make(dtype):
+        random = np.random.default_rng(0)
+        count = QUERIES + INDEX + TRAIN
+        rows = random.normal(size=(count, DIMENSIONS)).astype(np.float32)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        ids = np.array([f"image{row}" for row in range(count)])
+        table = pd.DataFrame(
+            {"image_id": ids, "split": ["query"] * QUERIES + ["index"] * INDEX + ["train"] * TRAIN}
+        )
+        graph = KnnGraph(
+            *(
+                array
+                for n in (QUERIES, INDEX)
+                for array in (
+                    random.integers(0, INDEX, (n, 5)).astype(np.int32),
+                    np.sort(random.random((n, 5)).astype(np.float32))[:, ::-1],
+                )
+            )
+        )
+        pairs = candidate_pairs(graph.query_neighbors, graph.index_neighbors, 5)
+        inliers = random.integers(0, 2 * FLOOR, len(pairs)).astype(np.int32)
+        verified = pd.DataFrame({"row_a": pairs[:, 0], "row_b": pairs[:, 1], "inliers": inliers})
+        shards = ShardStore(str(tmp_path / "shards"))
+        shards.run(ShardPlan("verification", [], metadata={"min_inliers": FLOOR}))
+        stored = bundle(tmp_path / "before")
+        stored.save(Descriptors(ids, rows.astype(dtype)))
+        settings = VerificationConfig(candidates=5), ExpansionConfig()
+        return (stored.load(), graph, verified, shards, table, *settings)
+
+    return make
+
+
+def bundle(folder):
+    return ArrayBundleDataset(filepath=str(folder), bundle="landmark_retrieval.descriptors.Descriptors")
+
+
+def plainly(descriptors, graph, verified, shards, table, verification, config):
+    """Return all expanded rows at once, in float32."""
+    rows, whole = SplitRows.from_table(table), np.array(descriptors.matrix)
+    lists = (graph.query_neighbors, graph.query_weights, graph.index_neighbors, graph.index_weights)
+    queries, index = expand_queries_and_index(
+        whole[rows.query], whole[rows.index], *lists, verified, config, verification.candidates, FLOOR
+    )
+    return np.concatenate([queries, index, whole[rows.train].astype(np.float32)])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_expanded_rows_are_those_of_the_plain_computation(inputs, dtype):
+    arguments = inputs(dtype)
+    result = expand_descriptors(*arguments)
+    assert isinstance(result.matrix, BlockArray) and result.matrix.dtype == dtype
+    expected, before = plainly(*arguments).astype(dtype), np.array(arguments[0].matrix)
+    assert np.asarray(result.matrix).tobytes() == expected.tobytes()
+    changed = (expected != before).any(axis=1)
+    assert changed[: QUERIES + INDEX].mean() > 0.9 and not changed[QUERIES + INDEX :].any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_the_matrix_is_never_held_whole(inputs, dtype, monkeypatch, tmp_path):
+    monkeypatch.setattr(expansion, "BLOCK", 64)
+    arguments = inputs(dtype)
+    whole = arguments[0].matrix.nbytes
+    after = bundle(tmp_path / "after")
+    tracemalloc.start()
+    try:
+        result = expand_descriptors(*arguments)
+        kept = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        after.save(result)
+        streaming = tracemalloc.get_traced_memory()[1] - kept
+    finally:
+        tracemalloc.stop()
+    assert kept < whole / 8
+    assert streaming < whole / 8
+    assert after.load().matrix.nbytes == whole
