@@ -9,7 +9,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 export KEDRO_DISABLE_TELEMETRY := 1
-export DO_NOT_TRACK := 1
+export DO_NOT_TRACK := true
+export MLFLOW_DISABLE_TELEMETRY := true
 export PYTHONWARNINGS ?= ignore
 # Without bytecode every start of Python reads half a minute of sources.
 unexport PYTHONDONTWRITEBYTECODE
@@ -54,7 +55,8 @@ format: install  ## apply style and formatting
 viz: install  ## open the pipeline graph in the browser
 	$(BIN)/kedro viz run
 
-mlflow: install  ## open the experiments in the browser
+mlflow: install  ## serve the experiments for the browser
+	@echo "open http://127.0.0.1:5000/?workflowType=machine_learning#/experiments/1?workflowType=machine_learning"
 	$(BIN)/kedro mlflow ui
 
 docs: install  ## build the documentation into site/

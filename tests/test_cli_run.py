@@ -172,12 +172,19 @@ def test_k_larger_than_the_index_pads_and_says_so(
             "verification.ransac.treshold=3",
             ("Parameter 'verification': unknown option 'treshold': did you mean 'threshold'?",),
         ),
-        ("knn.k=0", ("Parameter 'knn'", "greater than or equal to 1")),
+        ("knn.k=0", ("Parameter 'knn': option 'k' should be greater than or equal to 1, got 0",)),
+        (
+            "expansion.images=many",
+            ("Parameter 'expansion': option 'images' should be a valid integer, got \"many\"",),
+        ),
         (
             "expansion.method=mean",
-            ("Parameter 'expansion'", "'average', 'alpha', 'rank' or 'inlier_weighted'"),
+            ("Parameter 'expansion': option 'method'", "'average', 'alpha', 'rank' or 'inlier_weighted'"),
         ),
-        ("local_features.extractor.name=orb", ("Parameter 'local_features'", "'aliked', 'disk'")),
+        (
+            "local_features.extractor.name=orb",
+            ("'local_features': option 'extractor.name' should be one of 'aliked', 'disk'", 'got "orb"'),
+        ),
         ("gem.backbone.name=resnet5000", ("unknown network 'resnet5000'",)),
     ],
 )
@@ -186,6 +193,7 @@ def test_refused_parameters(bare_project: Project, parameters: str, expected: tu
     for part in expected:
         assert part in message
     assert "Failed to instantiate" not in message
+    assert "validation error" not in message
     assert "http" not in message
 
 
@@ -252,23 +260,45 @@ def test_pipelines_that_do_not_exist(bare_project: Project) -> None:
 
 
 def test_environments_that_do_not_exist(bare_project: Project) -> None:
-    assert str(bare_project.root / "conf" / "foldr") in bare_project.refuse(env="foldr")
+    expected = "unknown environment 'foldr': did you mean 'folder'? environments here are base, folder, "
+    assert bare_project.refuse(env="foldr").startswith(expected)
+    for command in (["search", "photo.jpg"], ["serve"]):
+        with bare_project.entered():
+            result = CliRunner().invoke(cli, [*command, "--env", "foldr"])
+        assert result.exit_code == 1
+        assert result.output.startswith(f"Error: {expected}")
 
 
 def test_all_commands_run_the_same() -> None:
     assert find_run_command("landmark_retrieval") is cli.commands["run"]
 
 
-def test_missing_artifact_from_the_command_line(project: Project) -> None:
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{project.root}/mlflow.db"}
-    finished = subprocess.run(
-        [str(Path(sys.executable).with_name("kedro")), "run", "--env", "test", "--pipelines", "evaluation"],
+def kedro(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `kedro` in a process of its own, without what the environment says of warnings and telemetry."""
+    unset = ("PYTHONWARNINGS", "DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("kedro")), *arguments],
         cwd=project.root,
-        env={**environment, "KEDRO_DISABLE_TELEMETRY": "1"},
+        env={**environment, "MLFLOW_TRACKING_URI": f"sqlite:///{project.root}/mlflow.db"},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_nothing_is_printed_beside_what_was_asked_for(project_with_results: Project) -> None:
+    shown = kedro(project_with_results, "--help")
+    assert shown.stdout.startswith("Usage: kedro")
+    assert shown.stderr == ""
+    node = "evaluation.log_mlflow_run_of_blend"
+    finished = kedro(project_with_results, "run", "--env", "test", "--nodes", node)
+    assert finished.returncode == 0, finished.stderr
+    assert "Warning" not in finished.stderr
+
+
+def test_missing_artifact_from_the_command_line(project: Project) -> None:
+    finished = kedro(project, "run", "--env", "test", "--pipelines", "evaluation")
     assert finished.returncode == 1
     assert "Traceback" not in finished.stderr
     (line,) = (line for line in finished.stderr.splitlines() if line.startswith("Error: "))

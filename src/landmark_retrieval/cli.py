@@ -10,12 +10,18 @@ import click
 
 from landmark_retrieval.commands.convert_checkpoint import convert_checkpoint
 from landmark_retrieval.commands.data_set import data_set
+from landmark_retrieval.commands.environments import check_environment
 from landmark_retrieval.commands.errors import plain_errors
 from landmark_retrieval.commands.evaluate import evaluate
 from landmark_retrieval.commands.search import search
 from landmark_retrieval.commands.serve import serve
 from landmark_retrieval.configuration import unknown_option
 from landmark_retrieval.errors import LandmarkRetrievalError
+
+EXPERIMENTS = (
+    "http://127.0.0.1:5000/?workflowType=machine_learning#/experiments/1?workflowType=machine_learning"
+)
+"""Where `kedro mlflow ui` shows the runs; without the parameter MLflow opens in a mode that shows none."""
 
 
 @click.group(name="landmark_retrieval")
@@ -100,7 +106,7 @@ def ablation() -> None:
     click.echo("\n" + table.read_text(encoding="utf-8"))
     click.echo("report with results: data/08_reporting/report.html")
     click.echo("pipeline graph:      make viz")
-    click.echo("compare experiments: make mlflow")
+    click.echo(f"compare experiments: make mlflow, then {EXPERIMENTS}")
 
 
 def _parameter_problems(message: str) -> str:
@@ -124,6 +130,7 @@ def _run_with_plain_errors() -> click.Command:
 
     @functools.wraps(original)
     def callback(*args: Any, **kwargs: Any) -> Any:
+        check_environment(kwargs["env"], kwargs["conf_source"])
         for name in kwargs["pipelines"]:
             if name not in pipelines:
                 raise click.ClickException(unknown_option(name, sorted(pipelines), kind="pipeline"))

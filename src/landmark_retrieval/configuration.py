@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from landmark_retrieval.errors import LandmarkRetrievalError
 
@@ -27,6 +28,22 @@ class Configuration(BaseModel):
                     raise LandmarkRetrievalError(unknown_option(str(name), list(cls.model_fields)))
         return values
 
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """Return the model of plain values, as pydantic does; refuse bad values in one line.
+
+        Args:
+            obj: values by option.
+            options: as of `pydantic.BaseModel.model_validate`.
+
+        Raises:
+            LandmarkRetrievalError: says of every bad value which option it is of, and what it should be.
+        """
+        try:
+            return super().model_validate(obj, **options)
+        except ValidationError as error:
+            raise LandmarkRetrievalError(bad_values(error, obj)) from error
+
     def fingerprint(self) -> str:
         """Return a hexadecimal digest of all values, equal for equal configurations."""
         return digest(self.model_dump(mode="json"))
@@ -43,6 +60,59 @@ def unknown_option(name: str, options: Sequence[str], kind: str = "option") -> s
     close = difflib.get_close_matches(name, options, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"unknown {kind} '{name}': {hint}{kind}s here are {', '.join(options)}"
+
+
+def bad_values(error: ValidationError, values: Any) -> str:
+    """Return the message for values that a model refuses: each option, what it should be, and what it is.
+
+    Args:
+        error: of the model.
+        values: that it was given.
+    """
+    wanted: dict[str, list[str]] = {}
+    given: dict[str, Any] = {}
+    for problem in error.errors(include_url=False):
+        path, context = _option_path(problem["loc"], values), problem.get("ctx", {})
+        value, text = problem["input"], problem["msg"]
+        if problem["type"] == "union_tag_invalid":
+            tag = context["discriminator"].strip("'")
+            path, value = (*path, tag), context["tag"]
+            text = f"Input should be one of {context['expected_tags']}"
+        elif problem["type"] == "model_type":
+            text = "Input should be a group of options"
+        wanted.setdefault(".".join(path), []).append(_in_words(text))
+        given[".".join(path)] = value
+    lines = []
+    for option, texts in wanted.items():
+        text = " or ".join(dict.fromkeys(texts)).replace(" or should be ", " or ")
+        name = f"option '{option}'" if option else ""
+        # pydantic's own messages go on from the value, others say all there is to say.
+        value = json.dumps(given[option], default=str)[:60]
+        line = f"{name} {text}, got {value}" if text.startswith("should ") else f"{name}: {text}"
+        lines.append(line.lstrip(" :"))
+    return "; ".join(lines)
+
+
+def _option_path(location: Iterable[int | str], values: Any) -> tuple[str, ...]:
+    """Return the names of an option and its groups, without the names of types that pydantic tried."""
+    path: list[str] = []
+    for part in location:
+        if isinstance(values, Mapping):
+            if part not in values and part in values.values():
+                continue  # the name of a member of a tagged union
+            values = values.get(part)
+        elif isinstance(values, (list, tuple)) and isinstance(part, int) and part < len(values):
+            values = values[part]
+        else:
+            break
+        path.append(str(part))
+    return tuple(path)
+
+
+def _in_words(text: str) -> str:
+    """Return what pydantic says of a value, without how it tried to read it and in words of YAML."""
+    text = re.sub(r", unable to .*", "", text.removeprefix("Value error, "))
+    return text.replace("Input should", "should").replace("a valid tuple", "a list")
 
 
 def digest(*parts: Any) -> str:

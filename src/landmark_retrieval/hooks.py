@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,17 +15,21 @@ from kedro.framework.project import pipelines
 from kedro.io import CatalogProtocol, DatasetError
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
-from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 from mlflow.entities import RunStatus
 from pydantic import BaseModel
 
 from landmark_retrieval.configuration import unknown_option
+from landmark_retrieval.data_sets import DataSetConfig
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation.ablation import VARIANTS
 from landmark_retrieval.io import ImageFolderDataset
 from landmark_retrieval.pipeline_registry import STAGES
 from landmark_retrieval.run_facts import run_facts
 from landmark_retrieval.sharding import ShardPlan
+
+with warnings.catch_warnings(record=True):
+    # MLflow warns of a class of kedro-mlflow, whatever the filters say.
+    from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 
 logger = logging.getLogger(__name__)
 
@@ -97,27 +102,42 @@ class ArtifactHooks:
 
         First of all hooks, so that such a run is neither timed nor tracked.
         """
-        for name in sorted(pipeline.inputs()):
-            if (
-                name.startswith("params:")
-                or name in ("parameters", STAGE_SECONDS, RUN_FACTS)
-                or catalog.exists(name)
-            ):
-                continue
-            stage = next(
-                (
-                    stage
-                    for stage in STAGES
-                    if name in pipelines[stage].outputs() | pipelines[stage].all_outputs()
-                ),
-                None,
-            )
-            if stage is None:
+        for name in _missing_inputs(pipeline, catalog):
+            if _stage_of(name) is None:
                 _refuse_input(name, catalog)
+            stages = _missing_stages(pipeline, catalog)
             raise LandmarkRetrievalError(
-                f"the artifact '{name}' is missing: make it with `kedro run --pipelines {stage}` "
+                f"the artifact '{name}' is missing: make it with `kedro run --pipelines {','.join(stages)}` "
                 "(with the same --env and --params)"
             )
+
+
+def _missing_inputs(pipeline: Pipeline, catalog: CatalogProtocol) -> list[str]:
+    """Return the artifacts that a pipeline reads and that are not stored, by name."""
+    return [
+        name
+        for name in sorted(pipeline.inputs())
+        if not name.startswith("params:")
+        and name not in ("parameters", STAGE_SECONDS, RUN_FACTS)
+        and not catalog.exists(name)
+    ]
+
+
+def _stage_of(name: str) -> str | None:
+    """Return the stage that makes an artifact, None for what comes from outside."""
+    return next((stage for stage in STAGES if name in pipelines[stage].all_outputs()), None)
+
+
+def _missing_stages(pipeline: Pipeline, catalog: CatalogProtocol) -> list[str]:
+    """Return, in their order, the stages that make what a pipeline misses, and what these miss themselves."""
+    needed: set[str] = set()
+    waiting = [pipeline]
+    while waiting:
+        makers = {_stage_of(name) for name in _missing_inputs(waiting.pop(), catalog)}
+        added = {stage for stage in makers if stage is not None} - needed
+        needed |= added
+        waiting += [pipelines[stage] for stage in added]
+    return [stage for stage in STAGES if stage in needed]
 
 
 def _refuse_input(name: str, catalog: CatalogProtocol) -> NoReturn:
@@ -195,13 +215,30 @@ def _stored_seconds(catalog: CatalogProtocol) -> dict[str, float]:
 
 
 class ExperimentHooks(MlflowHook):
-    """kedro-mlflow's hook, with validated parameter models logged flat (`verification.min_inliers`)."""
+    """kedro-mlflow's hook, with runs that name their data set and parameter models logged flat."""
+
+    @hook_impl
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
+    ) -> None:
+        """Open the run of this `kedro run`, named after its data set and its pipelines.
+
+        A run that the caller has opened keeps its name.
+        """
+        super().before_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
+        run = mlflow.active_run()
+        data_set = DataSetConfig.model_validate(catalog.load("params:data_set")).name
+        if run is None or not data_set or self._already_active_mlflow:
+            return
+        mlflow.set_tag("data_set", data_set)
+        if self.mlflow_config.tracking.run.name is None:
+            mlflow.MlflowClient().update_run(run.info.run_id, name=f"{data_set}: {run.info.run_name}")
 
     @hook_impl
     def before_node_run(
         self, node: Node, catalog: CatalogProtocol, inputs: dict[str, Any], is_async: bool
     ) -> None:
-        """Log the parameters of a node to the run of this `kedro run`."""
+        """Log the parameters of a node to the run of this `kedro run` (`verification.min_inliers`)."""
         plain = {
             name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
             for name, value in inputs.items()

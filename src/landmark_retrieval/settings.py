@@ -22,6 +22,5 @@ CONFIG_LOADER_ARGS = {
 for message in (
     ".*register_new_resolver.*",
     ".*dataset names contain '.' characters.*",  # namespaced names across pipelines are meant
-    ".*Add type hints to the `predict` method.*",
 ):
     warnings.filterwarnings("ignore", message=message)

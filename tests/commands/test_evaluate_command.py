@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from kedro_project import Project
 from landmark_retrieval.commands.evaluate import evaluate
 
 SOLUTION = """id,images,Usage
@@ -79,6 +80,37 @@ def test_a_solution_without_usage(files: Path) -> None:
     found = json.loads(run(files, "--json").output)
     assert list(found) == ["all"]
     assert found["all"]["queries"] == 2
+
+
+def test_an_image_table_as_solution_gives_the_metrics_of_the_run(finished_project: Project) -> None:
+    data = finished_project.root / "data"
+    submission = data / "07_model_output" / "tiny" / "blend" / "submission.csv"
+    stored = finished_project.load("blend.metrics")
+    prepared = data / "02_intermediate" / "tiny" / "image_table.csv"
+    for table in (finished_project.root / "photos" / "images.csv", prepared):
+        result = CliRunner().invoke(evaluate, [str(submission), str(table), "--json"])
+        assert result.exit_code == 0, result.output
+        found = json.loads(result.stdout)
+        for part, suffix in (("all", ""), ("public", "_public"), ("private", "_private")):
+            assert found[part]["mAP_at_100"]["mean"] == pytest.approx(stored[f"mAP_at_100{suffix}"])
+        for metric in ("P_at_10", "R_at_1", "R_at_10", "mean_position"):
+            assert found["all"][metric]["mean"] == pytest.approx(stored[metric])
+        assert found["all"]["queries"] == stored["queries"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image_id,path,landmark\nq1,q1.jpg,a\n", "column split is missing"),
+        ("image_id,path,split,landmark_id\nq1,q1.jpg,quer,1\n", "line 2: split 'quer'"),
+        ("image_id,path,split,landmark_id\nq1,q1.jpg,query,1\n", "no image has split 'index'"),
+    ],
+)
+def test_image_tables_that_are_no_solution(files: Path, text: str, message: str) -> None:
+    (files / "solution.csv").write_text(text)
+    result = run(files)
+    assert result.exit_code == 1
+    assert f"{files / 'solution.csv'}" in result.output and message in result.output
 
 
 @pytest.mark.parametrize(

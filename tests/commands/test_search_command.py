@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
 from click.testing import CliRunner, Result
 
 from kedro_project import Project
@@ -27,13 +28,15 @@ def test_ranking_with_reasons_and_a_page(project_with_results: Project) -> None:
     head, *lines = [line for line in result.output.splitlines() if re.match(r"photos|\s+\d ", line)]
     assert head.startswith(f"{QUERY}: 3 results in ")
     assert [line.split()[0] for line in lines] == ["1", "2", "3"]
-    assert all("similarity" in line or "path photo" in line for line in lines)
+    assert all("similarity" in line or "path photo -(" in line for line in lines)
     page = (project_with_results.root / "data" / "08_reporting" / "search.html").read_text()
     assert page.count("data:image/jpeg;base64,") >= 4
     assert "http" not in page.split("<body>")[1]
 
 
-def test_json_and_an_unreadable_photo(project_with_results: Project, tmp_path: Path) -> None:
+def test_json_and_an_unreadable_photo(
+    project_with_results: Project, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_text("no photo")
     page = tmp_path / "page.html"
@@ -44,7 +47,9 @@ def test_json_and_an_unreadable_photo(project_with_results: Project, tmp_path: P
     answers = json.loads(result.stdout[result.stdout.index("{\n") : result.stdout.rindex("}") + 1])
     assert "cannot be decoded" in answers[str(broken)]["error"]
     assert len(answers[QUERY]["results"]) == 2
-    assert "Error: 1 of 2 photos could not be read: broken.jpg" in result.output
+    assert f"Error: 1 of 2 photos could not be read: {broken} (cannot be decoded" in result.output
+    assert sum("broken.jpg" in line for line in result.stderr.splitlines()) == 1
+    assert "broken.jpg" not in caplog.text
     assert "cannot be read" in page.read_text()
 
 

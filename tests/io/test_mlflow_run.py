@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +91,16 @@ def test_the_digest_of_a_table_is_of_its_images_not_of_their_place() -> None:
     changed.loc[19_999, "split"] = "train"
     assert table_digest(changed) != table_digest(images)
     assert table_digest(images.iloc[::-1]) != table_digest(images)
+
+
+def test_a_data_set_is_logged_without_warnings() -> None:
+    images = pd.DataFrame({"image_id": ["a"], "landmark_id": [1]})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*integer column.*")
+        MlflowVariantRunDataset().save(Run(name="quiet", inputs={"demo": images}))
+    (logged,) = runs_named("quiet")
+    (data_set,) = logged.inputs.dataset_inputs
+    assert data_set.dataset.name == "demo"
 
 
 def test_everything_is_logged_in_a_nested_run() -> None:

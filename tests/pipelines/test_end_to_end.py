@@ -156,7 +156,8 @@ def test_second_run_reuses_shards_and_repeats_the_table(
     project_with_results.succeed("--pipelines", "evaluation")
     runs = project_with_results.mlflow_runs()
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    assert [parent.info.run_name for parent in parents] == ["__default__", "evaluation"]
+    assert [parent.info.run_name for parent in parents] == ["tiny: __default__", "tiny: evaluation"]
+    assert {parent.data.tags["data_set"] for parent in parents} == {"tiny"}
     for parent in parents:
         names = {
             run.info.run_name for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id
@@ -170,10 +171,12 @@ def test_second_run_reuses_shards_and_repeats_the_table(
 def test_stages_run_alone_in_order_and_name_what_is_missing(
     project: Project, finished_project: Project
 ) -> None:
-    for stage, made_by in zip(STAGES[1:], STAGES[:-1], strict=True):
-        message = project.refuse("--pipelines", stage)
-        assert message.startswith("the artifact '")
-        assert f"is missing: make it with `kedro run --pipelines {made_by}`" in message
+    for done, made_by in enumerate(STAGES[:-1]):
+        for later in STAGES[done + 1 :]:
+            message = project.refuse("--pipelines", later)
+            assert message.startswith("the artifact '")
+            missing = ",".join(STAGES[done : STAGES.index(later)])
+            assert f"is missing: make it with `kedro run --pipelines {missing}`" in message
         assert project.mlflow_runs() == [] or made_by != "features"
         project.succeed("--pipelines", made_by)
     project.succeed("--pipelines", STAGES[-1])

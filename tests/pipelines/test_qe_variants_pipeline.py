@@ -25,7 +25,7 @@ def test_one_row_and_one_run_for_each_variant(project_with_results: Project) -> 
     assert abs(scores["paper"] - ablation.loc["blend_qe_sv", "mAP_at_100"]) < 1e-9
     assert abs(scores["no verification"] - ablation.loc["blend", "mAP_at_100"]) < 1e-9
     runs = {run.info.run_name: run for run in project_with_results.mlflow_runs()}
-    assert set(runs) == {"qe_variants", *(f"expansion {name}" for name in scores.index)}
+    assert set(runs) == {"tiny: qe_variants", *(f"expansion {name}" for name in scores.index)}
     assert runs["expansion queries"].data.params["expansion.database_side"] == "False"
     assert runs["expansion paper"].data.metrics["mAP_at_100"] == scores["paper"]
     text = (project_with_results.root / "data" / "08_reporting" / "qe_variants.txt").read_text()

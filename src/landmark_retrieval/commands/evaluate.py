@@ -54,15 +54,18 @@ def evaluate(
 ) -> None:
     """Score the submission file PREDICTIONS (id,images) against the file SOLUTION (id,images,Usage).
 
+    SOLUTION may also be an image table: `images.csv`, or `image_table.csv` of a run. A query should then find
+    the index images of its landmark.
+
     The metrics are those of the Google Landmarks retrieval challenge: at most 100 predictions a query count,
     a missing query counts 0, a repeated prediction keeps its rank, Ignored queries are dropped, and a query
     that is not in the solution is an error. Brackets hold 95% confidence intervals over queries.
     """
-    from landmark_retrieval.evaluation import read_solution, read_submission, score_submission
+    from landmark_retrieval.evaluation import read_submission, read_truth, score_submission
     from landmark_retrieval.evaluation.bootstrap import BootstrapConfig
 
     config = BootstrapConfig(resamples=resamples, seed=seed)
-    truth = read_solution(solution)
+    truth = read_truth(solution)
     scores = score_submission(read_submission(predictions), truth)
     baseline = None if compare is None else score_submission(read_submission(compare), truth)
     results = {name: summary(part, config) for name, part in parts(scores).items()}

@@ -34,12 +34,14 @@ def open_index(env: str | None, params: dict[str, Any]) -> tuple[PhotoSearch, st
     from kedro.framework.startup import bootstrap_project
     from kedro.io import DatasetError
 
+    from landmark_retrieval.commands.environments import check_environment
     from landmark_retrieval.data_sets import DataSetConfig
     from landmark_retrieval.errors import LandmarkRetrievalError
     from landmark_retrieval.pipelines.features.pipeline import DESCRIPTORS
     from landmark_retrieval.search import PhotoSearch, read_index
 
     bootstrap_project(Path.cwd())
+    check_environment(env)
     with KedroSession.create(Path.cwd(), env=env, runtime_params=params) as session:
         catalog = session.load_context().catalog  # type: ignore[attr-defined]
 

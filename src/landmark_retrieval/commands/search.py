@@ -51,20 +51,20 @@ def search(
     and --params of the run.
     """
     searching, _ = open_index(env, params)
-    from landmark_retrieval.images import UnreadableImageError
-    from landmark_retrieval.reporting.search_page import render_search
+    from landmark_retrieval.images import UnreadableImageError, load_image
     from landmark_retrieval.search.answers import as_json as plain
+    from landmark_retrieval.search.page import render_search
 
     ids = searching.index.ids
     pages: list[tuple[str, str, Found | None, str]] = []
     answers = {}
     for photo in photos:
         try:
+            load_image(photo, at_least=1)  # describing an unreadable photo would name it in the log, too
             found = searching.find(photo, results, variant)
         except UnreadableImageError as error:
             pages.append((Path(photo).name, photo, None, str(error)))
             answers[photo] = {"error": str(error)}
-            click.echo(f"{photo}: cannot be read: {error}", err=True)
             continue
         pages.append((Path(photo).name, photo, found, ""))
         answers[photo] = plain(found, ids)
@@ -76,7 +76,7 @@ def search(
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(render_search(pages, searching.index), encoding="utf-8")
     click.echo(f"page with pictures: {file}", err=as_json)
-    unreadable = [name for name, _, found, _ in pages if found is None]
+    unreadable = [f"{photo} ({problem})" for _, photo, found, problem in pages if found is None]
     if unreadable:
         raise click.ClickException(
             f"{len(unreadable)} of {len(photos)} photos could not be read: {', '.join(unreadable)}"
@@ -118,8 +118,8 @@ def reason(result: Result, ids: list[str]) -> str:
             if step.label_bridge:
                 first, last = step.similarities[0], step.similarities[-1]
                 train = " = ".join(ids[row] for row in step.train_rows)
-                chain += f" -{first:.2f}-> [{step.label}: {train}] -{last:.2f}-> {ids[step.row]}"
+                chain += f" -({first:.2f})-> [{step.label}: {train}] -({last:.2f})-> {ids[step.row]}"
             else:
-                chain += f" -{step.weight:.2f}-> {ids[step.row]}"
+                chain += f" -({step.weight:.2f})-> {ids[step.row]}"
         parts.append(f"path {chain}")
     return ", ".join(parts)

@@ -21,7 +21,13 @@ from landmark_retrieval.evaluation.id_metrics import score_submission
 from landmark_retrieval.evaluation.published import PublishedConfig
 from landmark_retrieval.evaluation.ranking import Ranking, RankingConfig
 from landmark_retrieval.evaluation.revisited import RevisitedTruth, evaluate_revisited
-from landmark_retrieval.evaluation.submission import make_submission, read_solution, read_submission
+from landmark_retrieval.evaluation.submission import (
+    make_solution,
+    make_submission,
+    read_solution,
+    read_submission,
+    read_truth,
+)
 
 __all__ = [
     "METRICS",
@@ -41,10 +47,12 @@ __all__ = [
     "format_table",
     "interval_metrics",
     "intervals_table",
+    "make_solution",
     "make_submission",
     "mean_interval",
     "read_solution",
     "read_submission",
+    "read_truth",
     "score_queries",
     "score_submission",
     "summarise",

@@ -10,7 +10,7 @@ from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation.gld import DEPTH, IGNORED, score_queries
 
 USAGES = ("Public", "Private", IGNORED)
-"""What the column `Usage` of a solution may hold."""
+"""What the column `Usage` of a solution may hold, if it is not empty (of a query in neither part)."""
 
 
 def score_submission(submission: pd.DataFrame, solution: pd.DataFrame) -> pd.DataFrame:
@@ -71,7 +71,7 @@ def _usage(solution: pd.DataFrame) -> NDArray[np.str_] | None:
     if "Usage" not in solution:
         return None
     usage = solution["Usage"].astype(str)
-    unknown = ~usage.isin(USAGES)
+    unknown = ~usage.isin([*USAGES, ""])
     if unknown.any():
         row = int(unknown.to_numpy().argmax())
         raise LandmarkRetrievalError(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from landmark_retrieval.data_sets import SplitRows, prepare_image_table, relevant_index_rows
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation.gld import DEPTH
 
@@ -75,6 +76,51 @@ def read_solution(path: str | Path) -> pd.DataFrame:
     return _read(path, ["id", "images"], ["Usage"])
 
 
+def read_truth(path: str | Path) -> pd.DataFrame:
+    """Read what queries should find from a solution file, or from an image table with splits.
+
+    An image table is known by its column `image_id`: `images.csv` or the prepared `image_table.csv`.
+
+    Returns:
+        As `read_solution`.
+
+    Raises:
+        LandmarkRetrievalError: the file is missing, or is neither of the two as it should be.
+    """
+    table = _parse(path, "id, images")
+    if "image_id" not in table:
+        return read_solution(path)
+    if "split" not in table:
+        raise LandmarkRetrievalError(
+            f"{path}: column split is missing, so nothing says which images are queries; give the prepared "
+            "table of the run, data/02_intermediate/<data set>/image_table.csv"
+        )
+    table.index = pd.RangeIndex(2, len(table) + 2, name="line")
+    table.attrs["table"] = str(path)
+    return make_solution(prepare_image_table(table))
+
+
+def make_solution(images: pd.DataFrame) -> pd.DataFrame:
+    """Return what the queries of an image table should find, as a solution.
+
+    Args:
+        images: a prepared table.
+
+    Returns:
+        Columns `id`, `images` and, where queries have a usage, `Usage`; one row a query, in their order.
+    """
+    rows = SplitRows.from_table(images)
+    index_ids = images["image_id"].iloc[rows.index].to_numpy(dtype=object)
+    solution = pd.DataFrame(
+        {
+            "id": images["image_id"].iloc[rows.query].to_numpy(dtype=object),
+            "images": [" ".join(index_ids[relevant]) for relevant in relevant_index_rows(images)],
+        }
+    )
+    usage = images["usage"].iloc[rows.query]
+    return solution if usage.isna().all() else solution.assign(Usage=usage.fillna("").to_numpy())
+
+
 def _ids(ids: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
     array = np.asarray(ids, dtype=object)
     for image_id in array:
@@ -86,16 +132,19 @@ def _ids(ids: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
     return array
 
 
-def _read(path: str | Path, required: list[str], optional: list[str]) -> pd.DataFrame:
+def _parse(path: str | Path, columns: str) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError:
         raise LandmarkRetrievalError(f"{path}: no such file; check the path") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
         raise LandmarkRetrievalError(
-            f"{path}: not a table of {', '.join(required)} ({error}); expected comma-separated text with a "
-            "header line"
+            f"{path}: not a table of {columns} ({error}); expected comma-separated text with a header line"
         ) from None
+
+
+def _read(path: str | Path, required: list[str], optional: list[str]) -> pd.DataFrame:
+    table = _parse(path, ", ".join(required))
     missing = [column for column in required if column not in table]
     if missing:
         raise LandmarkRetrievalError(

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -99,8 +100,7 @@ class MlflowVariantRunDataset(AbstractDataset["VariantRun", dict[str, float]]):
                 {_key(name): _cut(str(value), MAX_TAG_VAL_LENGTH) for name, value in tags.items()}
             )
             for name, images in data.inputs.items():
-                data_set = from_pandas(images, name=name, digest=table_digest(images))
-                mlflow.log_input(data_set, context="evaluation")
+                _log_data_set(name, images)
             _log_models(data.models, experiment_id)
             for file_name, table in data.tables.items():
                 mlflow.log_text(table.to_csv(index=False), file_name)
@@ -174,6 +174,15 @@ def table_digest(images: pd.DataFrame) -> str:
     columns = [name for name in ("image_id", "split", "landmark_id", "usage", "relevant") if name in images]
     rows = pd.util.hash_pandas_object(images[columns].astype(str), index=False).to_numpy()
     return digest(columns, hashlib.sha256(rows.tobytes()).hexdigest())  # millions of rows, four times a run
+
+
+def _log_data_set(name: str, images: pd.DataFrame) -> None:
+    """Log an image table as the data set of the active run."""
+    with warnings.catch_warnings():
+        # Advice on models that are served; here the columns only describe the table.
+        warnings.filterwarnings("ignore", message=".*Inferred schema contains integer column.*")
+        data_set = from_pandas(images, name=name, digest=table_digest(images))
+        mlflow.log_input(data_set, context="evaluation")
 
 
 def _log_models(models: Mapping[str, Mapping[str, Any]], experiment_id: str | None) -> None:
