@@ -96,7 +96,8 @@ class PhotoSearch:
     ) -> Found:
         """Find the images of the index that show what a photo shows.
 
-        The ranking is that which a query of the run gets.
+        The ranking is that which a query of the run gets, up to what RANSAC draws: its seeds depend on the
+        table row of a query.
 
         Args:
             photo: an image file.
