@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -185,6 +185,26 @@ def source_contents(
         [content, *(source.box if isinstance(source, CroppedImage) else ())]
         for source, content in zip(sources, digests, strict=True)
     ]
+
+
+def image_shards(
+    table: pd.DataFrame, size: int, contents: Sequence[str] | NDArray[np.str_] | None = None
+) -> Iterator[tuple[int, list[Source], list[object]]]:
+    """Cut the images of a table into consecutive shards.
+
+    Args:
+        table: `image_id`, `path`, and optionally `crop`.
+        size: images of a shard, the last one may have fewer.
+        contents: `content_digest` of each, and of rows behind them that are not asked for; read when None.
+
+    Yields:
+        Row of the first image, the images, and what the fingerprint of the shard holds of them.
+    """
+    ids, sources = table["image_id"].to_numpy(dtype=str), image_sources(table)
+    for start in range(0, len(table), size):
+        rows = slice(start, min(start + size, len(table)))
+        known = None if contents is None else contents[rows]
+        yield start, sources[rows], [start, ids[rows].tolist(), source_contents(sources[rows], known)]
 
 
 def resize_long_side(image: Image.Image, max_side: int, min_side: int = 32) -> Image.Image:

@@ -257,8 +257,14 @@ def test_another_store_is_refused(tmp_path):
 
 def test_train_images_can_be_left_out(table, config, tmp_path):
     table["split"] = ["query"] + ["index"] * 4 + ["train"] * 3
-    store = ShardStore(str(tmp_path / "searched"))
-    store.run(plan_local_extraction(table, config.model_copy(update={"train_images": False})))
+    store, searched = (
+        ShardStore(str(tmp_path / "searched")),
+        config.model_copy(update={"train_images": False}),
+    )
+    plan = plan_local_extraction(table, searched)
+    known = plan_local_extraction(table, searched, contents=[content_digest(path) for path in table["path"]])
+    assert [task.file_name for task in known.tasks] == [task.file_name for task in plan.tasks]
+    store.run(plan)
     features = LocalFeatureStore(store)
     assert features.images == 5
     assert len(features.get(3)) > 20

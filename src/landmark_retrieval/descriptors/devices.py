@@ -14,7 +14,7 @@ GPU_BATCH, CPU_BATCH = 32, 4
 """Default batch sizes; on a CPU the activations of a larger batch leave the cache."""
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str = "auto") -> torch.device:
     """Return the torch device of a `device` option.
 
     Raises:

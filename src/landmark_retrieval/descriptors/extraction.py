@@ -38,7 +38,7 @@ from landmark_retrieval.descriptors.whitening import (
     whitening_rows,
 )
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.images import Source, content_digest, image_sources, source_contents
+from landmark_retrieval.images import Source, content_digest, image_shards, image_sources, source_contents
 from landmark_retrieval.progress import image_progress
 from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore, ShardTask
 
@@ -71,8 +71,6 @@ def plan_global_extraction(
     config = _with_absolute_file(config)
     source = region_whitening or Whitening.none()
     whitening = _whitening_of(source)
-    ids = table["image_id"].to_numpy(dtype=str)
-    paths = image_sources(table)
     options = config.model_dump(
         mode="json",
         include={"pooling", "max_side", "size_multiple", "scales", "scale_power", "precision"},
@@ -87,14 +85,9 @@ def plan_global_extraction(
     executor = executor or ExecutorConfig()
     alone = executor.backend == "sequential"  # the bars of several would write over each other
     tasks = []
-    for start in range(0, len(table), config.shard_size):
-        stop = min(start + config.shard_size, len(table))
-        known = None if contents is None else contents[start:stop]
-        images = source_contents(paths[start:stop], known)
-        fingerprint = digest(network, start, ids[start:stop].tolist(), images)
-        shard = partial(compute_shard, start, paths[start:stop], config, source, alone)
-        compute = executor.alike(shard)
-        tasks.append(ShardTask(f"global-{start:08d}", fingerprint, compute))
+    for start, paths, state in image_shards(table, config.shard_size, contents):
+        compute = executor.alike(partial(compute_shard, start, paths, config, source, alone))
+        tasks.append(ShardTask(f"global-{start:08d}", digest(network, *state), compute))
     description = f"{config.pooling.kind} descriptors ({config.backbone.name})"
     metadata, parameters = {"images": len(table)}, {**options, "backbone": identity}
     return ShardPlan(description, tasks, executor, metadata, parameters)

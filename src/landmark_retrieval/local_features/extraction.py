@@ -17,16 +17,16 @@ from PIL import Image
 
 from landmark_retrieval.configuration import digest
 from landmark_retrieval.descriptors.backbones import weights_identity
+from landmark_retrieval.descriptors.devices import choose_device
 from landmark_retrieval.descriptors.heap import retained_heap
 from landmark_retrieval.descriptors.loading import in_background
 from landmark_retrieval.images import (
     Source,
     UnreadableImageError,
     content_digest,
-    image_sources,
+    image_shards,
     load_image,
     resize_long_side,
-    source_contents,
 )
 from landmark_retrieval.local_features.base import LocalFeatureExtractor, LocalFeatures
 from landmark_retrieval.local_features.config import (
@@ -39,7 +39,6 @@ from landmark_retrieval.local_features.config import (
     XFeatConfig,
 )
 from landmark_retrieval.local_features.pca import LocalPca
-from landmark_retrieval.local_features.tensors import choose_device
 from landmark_retrieval.progress import image_progress
 from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardTask
 
@@ -137,8 +136,6 @@ def plan_local_extraction(
         pca: what `fit_local_pca` returned.
         contents: what `read_image_contents` returned; None reads all images to digest them.
     """
-    ids = table["image_id"].to_numpy(dtype=str)
-    paths = image_sources(table)
     pca = pca or LocalPca.none()
     extractor = digest(
         VERSION,
@@ -151,18 +148,9 @@ def plan_local_extraction(
     alone = executor.backend == "sequential"  # the bars of several would write over each other
     tasks = []
     images = len(table) if config.train_images else int((table["split"] != "train").sum())
-    for start in range(0, images, config.shard_size):
-        stop = min(start + config.shard_size, images)
-        known = None if contents is None else contents[start:stop]
-        read = source_contents(paths[start:stop], known)
-        fingerprint = digest(extractor, start, ids[start:stop].tolist(), read)
-        tasks.append(
-            ShardTask(
-                f"local-{start:08d}",
-                fingerprint,
-                executor.alike(partial(compute_shard, start, paths[start:stop], config, pca, alone)),
-            )
-        )
+    for start, paths, state in image_shards(table.iloc[:images], config.shard_size, contents):
+        compute = executor.alike(partial(compute_shard, start, paths, config, pca, alone))
+        tasks.append(ShardTask(f"local-{start:08d}", digest(extractor, *state), compute))
     dimensions = build_extractor(config.extractor).dimensions if pca.is_none else pca.projection.shape[1]
     name = config.extractor.name
     metadata = {

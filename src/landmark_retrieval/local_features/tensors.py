@@ -10,11 +10,6 @@ from torch import Tensor
 from landmark_retrieval.local_features.base import LocalFeatures
 
 
-def choose_device() -> torch.device:
-    """Return the GPU when there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def to_tensor(image: Image.Image, device: torch.device) -> Tensor:
     """Return an RGB image as float32 `[1, 3, h, w]` in [0, 1]."""
     pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
