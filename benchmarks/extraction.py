@@ -22,10 +22,10 @@ import torch
 from PIL import Image
 
 from landmark_retrieval.descriptors import BackboneConfig, GlobalDescriptorConfig, PoolingConfig
-from landmark_retrieval.descriptors.devices import autocast, choose_device
 from landmark_retrieval.descriptors.extraction import build_model, describe_images, to_input
-from landmark_retrieval.descriptors.heap import retained_heap
 from landmark_retrieval.descriptors.loading import ImageBatch, iterate_batches, loader_threads
+from landmark_retrieval.runtime.devices import autocast, choose_device
+from landmark_retrieval.runtime.heap import retained_heap
 
 SHAPES = ((640, 480), (480, 640), (1600, 1200), (1024, 683), (800, 800))
 

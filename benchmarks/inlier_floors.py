@@ -22,14 +22,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from landmark_retrieval.data_sets import DataSetConfig, prepare_image_table, read_image_folder
+from landmark_retrieval.collection import DataSetConfig, prepare_image_table, read_image_folder
 from landmark_retrieval.local_features import (
     LocalFeaturesConfig,
     LocalFeatureStore,
     fit_local_pca,
     plan_local_extraction,
 )
-from landmark_retrieval.sharding import ExecutorConfig, ShardStore
+from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardStore
 from landmark_retrieval.verification import VerificationConfig, collect_pairs, plan_verification
 from landmark_retrieval.verification.floors import floor_from_unrelated
 

@@ -29,9 +29,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from landmark_retrieval.compiled import thread_count
 from landmark_retrieval.knn import ApproximateConfig, KnnConfig, Neighbors, recall_against_exact, search
 from landmark_retrieval.knn.search import search_checked
+from landmark_retrieval.runtime.compiled import thread_count
 
 Run = Callable[[], Any]
 PLAIN_QUERIES = 1024

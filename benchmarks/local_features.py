@@ -20,14 +20,14 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from benchmarks.ransac import Run
-from landmark_retrieval.data_sets import relevant_index_rows
+from landmark_retrieval.collection import relevant_index_rows
 from landmark_retrieval.evaluation import evaluate_variant
-from landmark_retrieval.evaluation.qe_variants import Verified, rank_expanded
+from landmark_retrieval.experiments.qe_variants import Verified, rank_expanded
 from landmark_retrieval.knn import KnnConfig
 from landmark_retrieval.local_features import LocalFeaturesConfig, LocalFeatureStore, fit_local_pca
 from landmark_retrieval.local_features.config import ExtractorConfig
 from landmark_retrieval.local_features.extraction import plan_local_extraction
-from landmark_retrieval.sharding import ExecutorConfig, ShardStore
+from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardStore
 from landmark_retrieval.verification import (
     ExpansionConfig,
     VerificationConfig,

@@ -14,11 +14,11 @@ import tempfile
 import time
 
 from benchmarks.ransac import Run
-from landmark_retrieval.data_sets import relevant_index_rows
+from landmark_retrieval.collection import relevant_index_rows
 from landmark_retrieval.evaluation import evaluate_variant
-from landmark_retrieval.evaluation.qe_variants import Verified, rank_expanded
+from landmark_retrieval.experiments.qe_variants import Verified, rank_expanded
 from landmark_retrieval.knn import KnnConfig
-from landmark_retrieval.sharding import ShardStore
+from landmark_retrieval.runtime.sharding import ShardStore
 from landmark_retrieval.verification import (
     ExpansionConfig,
     VerificationConfig,

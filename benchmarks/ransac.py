@@ -23,13 +23,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from landmark_retrieval.data_sets import SplitRows, relevant_index_rows
+from landmark_retrieval.collection import SplitRows, relevant_index_rows
 from landmark_retrieval.evaluation import evaluate_variant
-from landmark_retrieval.evaluation.qe_variants import Verified, rank_expanded
+from landmark_retrieval.experiments.qe_variants import Verified, rank_expanded
 from landmark_retrieval.io import ArrayBundleDataset
 from landmark_retrieval.knn import KnnConfig
 from landmark_retrieval.local_features import LocalFeatureStore
-from landmark_retrieval.sharding import ShardStore
+from landmark_retrieval.runtime.sharding import ShardStore
 from landmark_retrieval.verification import (
     ExpansionConfig,
     RansacConfig,

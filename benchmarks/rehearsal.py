@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from landmark_retrieval.data_sets.synthetic_gldv2 import SyntheticConfig, write_synthetic
+from benchmarks.synthetic_gldv2 import SyntheticConfig, write_synthetic
 
 ROOT = Path(__file__).resolve().parents[1]
 

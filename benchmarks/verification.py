@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from landmark_retrieval.local_features import LocalFeatureStore
-from landmark_retrieval.sharding import ExecutorConfig, ShardStore
+from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardStore
 from landmark_retrieval.verification import VerificationConfig, plan_verification
 from landmark_retrieval.verification.matching import is_hopeless, match
 from landmark_retrieval.verification.pairs import pair_seed, verify_pair

@@ -22,6 +22,8 @@ from kedro.io import DataCatalog
 from mlflow.entities import Run
 
 from landmark_retrieval.cli import cli
+from landmark_retrieval.pipelines.features.pipeline import DESCRIPTORS
+from landmark_retrieval.retrieval import PhotoSearch, read_index
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOS = (
@@ -214,3 +216,11 @@ def edit_table() -> Callable[..., None]:
         change(pd.read_csv(file, dtype=str, keep_default_na=False)).to_csv(file, index=False)
 
     return edit
+
+
+@pytest.fixture(scope="session")
+def photo_search(finished_project: Project) -> PhotoSearch:
+    """A search in the index of `finished_project`."""
+    catalog = finished_project.catalog()
+    with finished_project.entered():
+        return PhotoSearch(read_index(catalog.load, DESCRIPTORS))

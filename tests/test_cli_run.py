@@ -17,7 +17,7 @@ from PIL import Image
 
 from kedro_project import DESCRIPTOR, PARAMETERS, Project
 from landmark_retrieval.cli import cli
-from landmark_retrieval.data_sets import SplitRows
+from landmark_retrieval.collection import SplitRows
 from landmark_retrieval.evaluation import VARIANTS
 from landmark_retrieval.hooks import data_set_name
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from landmark_retrieval.data_sets import prepare_image_table
+from landmark_retrieval.collection import prepare_image_table
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import (
     CroppedImage,

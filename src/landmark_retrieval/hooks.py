@@ -18,14 +18,14 @@ from kedro.pipeline.node import Node
 from mlflow.entities import RunStatus
 from pydantic import BaseModel
 
+from landmark_retrieval.collection import DataSetConfig
 from landmark_retrieval.configuration import unknown_option
-from landmark_retrieval.data_sets import DataSetConfig
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation.ablation import VARIANTS
 from landmark_retrieval.io import ImageFolderDataset
 from landmark_retrieval.pipeline_registry import STAGES
-from landmark_retrieval.run_facts import run_facts
-from landmark_retrieval.sharding import ShardPlan
+from landmark_retrieval.runtime.run_facts import run_facts
+from landmark_retrieval.runtime.sharding import ShardPlan
 
 with warnings.catch_warnings(record=True):
     # MLflow warns of a class of kedro-mlflow, whatever the filters say.

@@ -15,10 +15,10 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from landmark_retrieval.collection import download as downloads
+from landmark_retrieval.collection.download import fetch, is_done
+from landmark_retrieval.collection.sources import DATA_SETS, Source, sources
 from landmark_retrieval.commands.data_set import data_set
-from landmark_retrieval.data_sets import download as downloads
-from landmark_retrieval.data_sets.download import fetch, is_done
-from landmark_retrieval.data_sets.sources import DATA_SETS, Source, sources
 from landmark_retrieval.errors import LandmarkRetrievalError
 
 

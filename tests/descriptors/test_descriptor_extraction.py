@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from blas_threads import blas_threads
-from landmark_retrieval.data_sets import skipped_images
+from landmark_retrieval.collection import skipped_images
 from landmark_retrieval.descriptors import (
     BackboneConfig,
     DescriptorModel,
@@ -40,7 +40,7 @@ from landmark_retrieval.descriptors.loading import (
 )
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import content_digest, load_image
-from landmark_retrieval.sharding import ExecutorConfig, ShardStore
+from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardStore
 
 TINY = BackboneConfig(name="test_resnet", weights="random")
 

@@ -19,7 +19,7 @@ from landmark_retrieval.descriptors.matrix import (
     take_rows,
 )
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.sharding import ShardPlan, ShardStore, ShardTask
+from landmark_retrieval.runtime.sharding import ShardPlan, ShardStore, ShardTask
 
 
 def unit(n, d, seed=0):

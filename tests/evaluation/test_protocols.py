@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landmark_retrieval.data_sets import prepare_image_table
+from landmark_retrieval.collection import prepare_image_table
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation.protocols import complete_ranking, evaluate_protocol, revisited_truth
 

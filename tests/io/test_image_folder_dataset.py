@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from kedro.io import DataCatalog, DatasetError
 
-from landmark_retrieval.data_sets import prepare_image_table, read_image_folder
+from landmark_retrieval.collection import prepare_image_table, read_image_folder
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.io import ImageFolderDataset
 

@@ -11,7 +11,7 @@ from kedro.io import DataCatalog, DatasetError
 
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.io import ShardedDataset
-from landmark_retrieval.sharding import ShardPlan, ShardTask
+from landmark_retrieval.runtime.sharding import ShardPlan, ShardTask
 
 
 def compute(number: int) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from landmark_retrieval.knn import (
     search,
 )
 from landmark_retrieval.knn import approximate as module
-from landmark_retrieval.sharding import ShardStore
+from landmark_retrieval.runtime.sharding import ShardStore
 
 METHODS = ["ivf", "hnsw"]
 INDEX, QUERIES = clustered(1, 3000), clustered(2, 200)

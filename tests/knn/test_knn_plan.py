@@ -22,7 +22,7 @@ from landmark_retrieval.knn import (
     plan_knn_graph,
     search,
 )
-from landmark_retrieval.sharding import ExecutorConfig, ShardStore
+from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardStore
 
 CPU = KnnConfig(k=6, device="cpu", threads=1, shard_rows=30)
 QUERIES, INDEX = descriptors(1, 70), descriptors(2, 100)
@@ -104,7 +104,7 @@ def test_kill_in_the_middle(tmp_path):
         import numpy as np
         from landmark_retrieval.knn import KnnConfig, plan_knn
         from landmark_retrieval.knn import plan as module
-        from landmark_retrieval.sharding import ShardStore
+        from landmark_retrieval.runtime.sharding import ShardStore
 
         found = module.search_checked
 

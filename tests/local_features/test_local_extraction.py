@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from landmark_retrieval.data_sets import skipped_images
+from landmark_retrieval.collection import skipped_images
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import content_digest, load_image
 from landmark_retrieval.local_features import (
@@ -22,8 +22,8 @@ from landmark_retrieval.local_features import (
     plan_local_extraction,
 )
 from landmark_retrieval.local_features.extraction import compute_shard
-from landmark_retrieval.shard_arrays import ShardArrays
-from landmark_retrieval.sharding import ExecutorConfig, ShardStore
+from landmark_retrieval.runtime.shard_arrays import ShardArrays
+from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardStore
 
 FIELDS = ("keypoints", "descriptors", "scores", "scales")
 
@@ -245,7 +245,7 @@ def test_fingerprints_of_rows_follow_the_shards(store, table, config):
 
 
 def test_another_store_is_refused(tmp_path):
-    from landmark_retrieval.sharding import ShardPlan
+    from landmark_retrieval.runtime.sharding import ShardPlan
 
     store = ShardStore(str(tmp_path / "other"))
     with pytest.raises(LandmarkRetrievalError, match="no complete artifact"):

@@ -14,7 +14,7 @@ from landmark_retrieval.local_features import (
     plan_local_pca,
     read_local_pca,
 )
-from landmark_retrieval.sharding import ShardStore
+from landmark_retrieval.runtime.sharding import ShardStore
 
 TINY = {"name": "test_resnet", "weights": "random", "stage": 2}
 

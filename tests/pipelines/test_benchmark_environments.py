@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from benchmarks.synthetic_gldv2 import SyntheticConfig, draw_landmark, write_synthetic
 from PIL import Image
 
 from kedro_project import PARAMETERS, ROOT, Project
-from landmark_retrieval.data_sets.synthetic_gldv2 import SyntheticConfig, draw_landmark, write_synthetic
 from landmark_retrieval.evaluation import VARIANTS
 from landmark_retrieval.hooks import data_set_name
 

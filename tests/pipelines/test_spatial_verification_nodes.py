@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from landmark_retrieval.data_sets import SplitRows
+from landmark_retrieval.collection import SplitRows
 from landmark_retrieval.descriptors import BlockArray, Descriptors
 from landmark_retrieval.io import ArrayBundleDataset
 from landmark_retrieval.knn import KnnGraph
 from landmark_retrieval.pipelines.spatial_verification.nodes import expand_descriptors
-from landmark_retrieval.sharding import ShardPlan, ShardStore
+from landmark_retrieval.runtime.sharding import ShardPlan, ShardStore
 from landmark_retrieval.verification import (
     ExpansionConfig,
     VerificationConfig,

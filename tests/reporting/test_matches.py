@@ -14,7 +14,7 @@ from landmark_retrieval.images import image_sources, load_image
 from landmark_retrieval.local_features import LocalFeaturesConfig, LocalFeatureStore
 from landmark_retrieval.local_features.extraction import plan_local_extraction
 from landmark_retrieval.reporting.matches import GAP, choose_pairs, draw_match, verified_matches
-from landmark_retrieval.sharding import ExecutorConfig, ShardStore
+from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardStore
 from landmark_retrieval.verification import VerificationConfig
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from landmark_retrieval.data_sets import prepare_image_table
+from landmark_retrieval.collection import prepare_image_table
 from landmark_retrieval.evaluation import VARIANTS
 from landmark_retrieval.graph import LabelBridge, Traversal
 from landmark_retrieval.graph.kernel import LABEL_EDGE, SIMILARITY_EDGE

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from benchmarks.synthetic_gldv2 import draw_landmark
 from PIL import Image
 
-from landmark_retrieval.data_sets.synthetic_gldv2 import draw_landmark
 from landmark_retrieval.descriptors import BackboneConfig, GlobalDescriptorConfig, Whitening, describe_images
 from landmark_retrieval.descriptors.extraction import fit_region_whitening
 from landmark_retrieval.descriptors.pooling import PoolingConfig

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from verification_scenes import HOMOGRAPHIES, FeatureStore, carry, photo
 
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.sharding import ExecutorConfig, ShardStore
+from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardStore
 from landmark_retrieval.verification import (
     MatchingConfig,
     RansacConfig,
@@ -192,7 +192,7 @@ def test_killed_and_resumed_gives_equal_bytes(tmp_path, feature_store, verified)
             sys.path.insert(0, {str(Path(__file__).parent)!r})
             import numpy as np
             from verification_scenes import FeatureStore
-            from landmark_retrieval.sharding import ShardStore
+            from landmark_retrieval.runtime.sharding import ShardStore
             from landmark_retrieval.verification import plan_verification, pairs
             from test_pairs import CONFIG, every_pair
             original = pairs.verify_pair

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from landmark_retrieval.local_features import LocalFeatures
-from landmark_retrieval.sharding import ShardPlan, ShardStore, ShardTask
+from landmark_retrieval.runtime.sharding import ShardPlan, ShardStore, ShardTask
 
 SIZE = (640, 480)
 """Width and height of every scene."""

@@ -28,7 +28,7 @@ def check(name: str, data_root: str, everything: bool) -> None:
 
     The exit status is 1 when something is missing that a run needs.
     """
-    from landmark_retrieval.data_sets.inventory import format_inventory, inventory, needed
+    from landmark_retrieval.collection.inventory import format_inventory, inventory, needed
 
     items = inventory(name, data_root, everything)
     click.echo(format_inventory(name, data_root, items))
@@ -54,9 +54,9 @@ def download(
     """
     from tqdm import tqdm
 
+    from landmark_retrieval.collection.download import fetch, is_done
+    from landmark_retrieval.collection.sources import sources
     from landmark_retrieval.configuration import unknown_option
-    from landmark_retrieval.data_sets.download import fetch, is_done
-    from landmark_retrieval.data_sets.sources import sources
     from landmark_retrieval.errors import LandmarkRetrievalError
 
     published = sources(name, mirror)

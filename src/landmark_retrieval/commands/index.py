@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from landmark_retrieval.search import PhotoSearch
+    from landmark_retrieval.retrieval import PhotoSearch
 
 
 def index_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -34,11 +34,11 @@ def open_index(env: str | None, params: dict[str, Any]) -> tuple[PhotoSearch, st
     from kedro.framework.startup import bootstrap_project
     from kedro.io import DatasetError
 
+    from landmark_retrieval.collection import DataSetConfig
     from landmark_retrieval.commands.environments import check_environment
-    from landmark_retrieval.data_sets import DataSetConfig
     from landmark_retrieval.errors import LandmarkRetrievalError
     from landmark_retrieval.pipelines.features.pipeline import DESCRIPTORS
-    from landmark_retrieval.search import PhotoSearch, read_index
+    from landmark_retrieval.retrieval import PhotoSearch, read_index
 
     bootstrap_project(Path.cwd())
     check_environment(env)

@@ -12,7 +12,7 @@ from landmark_retrieval.commands.errors import plain_errors
 from landmark_retrieval.commands.index import index_options, open_index
 
 if TYPE_CHECKING:
-    from landmark_retrieval.search import Found, Result
+    from landmark_retrieval.retrieval import Found, Result
 
 VARIANTS = click.Choice(["blend", "blend_qe_sv", "blend_qe_sv_egt", "blend_qe_sv_semisup_egt"])
 
@@ -52,8 +52,8 @@ def search(
     """
     searching, _ = open_index(env, params)
     from landmark_retrieval.images import UnreadableImageError, load_image
-    from landmark_retrieval.search.answers import as_json as plain
-    from landmark_retrieval.search.page import render_search
+    from landmark_retrieval.serving.answers import as_json as plain
+    from landmark_retrieval.serving.page import render_search
 
     ids = searching.index.ids
     pages: list[tuple[str, str, Found | None, str]] = []

@@ -28,7 +28,7 @@ def serve(env: str | None, params: dict[str, Any], host: str, port: int, max_mib
     """
     import uvicorn
 
-    from landmark_retrieval.search.server import create_app
+    from landmark_retrieval.serving.server import create_app
 
     searching, data_set = open_index(env, params)
     hosts = ("127.0.0.1", "localhost", "[::1]") if host in LOOPBACK else ("*",)

@@ -26,8 +26,6 @@ from landmark_retrieval.descriptors.backbones import (
 )
 from landmark_retrieval.descriptors.config import GlobalDescriptorConfig
 from landmark_retrieval.descriptors.covariance import Covariance
-from landmark_retrieval.descriptors.devices import autocast, choose_device
-from landmark_retrieval.descriptors.heap import retained_heap
 from landmark_retrieval.descriptors.loading import ImageBatch, Unreadable, iterate_batches
 from landmark_retrieval.descriptors.model import DescriptorModel, whitening_layer
 from landmark_retrieval.descriptors.pooling import build_pooling, region_pooling
@@ -39,8 +37,10 @@ from landmark_retrieval.descriptors.whitening import (
 )
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import Source, content_digest, image_shards, image_sources, source_contents
-from landmark_retrieval.progress import image_progress
-from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore, ShardTask
+from landmark_retrieval.runtime.devices import autocast, choose_device
+from landmark_retrieval.runtime.heap import retained_heap
+from landmark_retrieval.runtime.progress import image_progress
+from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardStore, ShardTask
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ def plan_region_whitening(
     Returns:
         A plan whose shard holds the arrays of `Whitening`; `read_region_whitening` reads it.
     """
-    from landmark_retrieval.data_sets import SplitRows
+    from landmark_retrieval.collection import SplitRows
 
     rows = np.zeros(0, np.int64)
     if config.region_whitening is not None and trained_layer(config) is None:

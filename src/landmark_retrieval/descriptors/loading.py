@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from landmark_retrieval.descriptors.config import GlobalDescriptorConfig
-from landmark_retrieval.descriptors.devices import batch_size, choose_device
 from landmark_retrieval.images import Source, UnreadableImageError, load_image
+from landmark_retrieval.runtime.devices import batch_size, choose_device
 
 MIN_SIDE = 32
 """Shortest side in pixels that a network gets."""

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.sharding import ShardStore
+from landmark_retrieval.runtime.sharding import ShardStore
 
 BLOCK_ROWS = 8192
 """Rows handled at a time where a matrix is walked through in blocks."""

@@ -29,7 +29,7 @@ from landmark_retrieval.descriptors.matrix import (
 from landmark_retrieval.errors import LandmarkRetrievalError
 
 if TYPE_CHECKING:
-    from landmark_retrieval.data_sets import SplitRows
+    from landmark_retrieval.collection import SplitRows
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ def learn_whitening(
     if trained and config.covariance == "auto":
         logger.info("whitening: the network has a trained layer; descriptors are only centred")
         config = config.model_copy(update={"covariance": "total", "shrinkage": 1.0})
-    from landmark_retrieval.data_sets import SplitRows
+    from landmark_retrieval.collection import SplitRows
 
     splits = SplitRows.from_table(table)
     landmarks = np.asarray(table["landmark_id"].astype("Int64").fillna(-1), dtype=np.int64)

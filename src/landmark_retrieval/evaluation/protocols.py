@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from landmark_retrieval.data_sets.rows import SplitRows, listed_index_rows
+from landmark_retrieval.collection.rows import SplitRows, listed_index_rows
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation.bootstrap import BootstrapConfig, mean_interval
 from landmark_retrieval.evaluation.revisited import (

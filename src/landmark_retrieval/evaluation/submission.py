@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from landmark_retrieval.data_sets import SplitRows, prepare_image_table, relevant_index_rows
+from landmark_retrieval.collection import SplitRows, prepare_image_table, relevant_index_rows
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation.gld import DEPTH
 

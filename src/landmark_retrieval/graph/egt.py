@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, field_validator
 
-from landmark_retrieval.compiled import frozen, run_chunks, thread_count
 from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.graph.graph import CsrGraph, as_lists, check_edges
 from landmark_retrieval.graph.kernel import ORDER_STORED, make_workspace, traverse
+from landmark_retrieval.runtime.compiled import frozen, run_chunks, thread_count
 
 QUERIES_AT_A_TIME = 64
 """Queries that a thread takes at a time."""

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landmark_retrieval.compiled import compiled, frozen, run_chunks, thread_count
 from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.runtime.compiled import compiled, frozen, run_chunks, thread_count
 
 CHUNK = 16384
 """Vertices that a thread takes at a time."""

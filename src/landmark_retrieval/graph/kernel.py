@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from landmark_retrieval.compiled import compiled
+from landmark_retrieval.runtime.compiled import compiled
 
 SIMILARITY_EDGE = 1
 LABEL_EDGE = 2

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from landmark_retrieval.compiled import frozen, run_chunks, thread_count
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.graph.graph import CsrGraph
 from landmark_retrieval.graph.text_kernel import (
@@ -29,6 +28,7 @@ from landmark_retrieval.graph.text_kernel import (
     parse_edges,
     scan_lines,
 )
+from landmark_retrieval.runtime.compiled import frozen, run_chunks, thread_count
 
 LINES_AT_A_TIME = 4096
 """Lines that a thread takes at a time."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from landmark_retrieval.compiled import compiled, frozen
+from landmark_retrieval.runtime.compiled import compiled, frozen
 
 NO_COMMA, NO_ID, ODD_TOKENS = 1, 2, 3
 """What may be wrong with a line."""

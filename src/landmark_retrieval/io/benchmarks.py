@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Literal
 import pandas as pd
 from kedro_datasets._typing import TablePreview
 
-from landmark_retrieval.data_sets.gldv2 import read_gldv2
-from landmark_retrieval.data_sets.revisited import read_revisited
+from landmark_retrieval.collection.gldv2 import read_gldv2
+from landmark_retrieval.collection.revisited import read_revisited
 from landmark_retrieval.io.errors import passed_on
 from landmark_retrieval.io.photos import PhotosDataset
 
@@ -41,7 +41,7 @@ class Gldv2Dataset(PhotosDataset):
         """Return the raw image table.
 
         Raises:
-            ArtifactError: see `landmark_retrieval.data_sets.gldv2.read_gldv2`.
+            ArtifactError: see `landmark_retrieval.collection.gldv2.read_gldv2`.
         """
         with passed_on():
             return read_gldv2(self._filepath, self._train, self._queries)
@@ -88,7 +88,7 @@ class RevisitedDataset(PhotosDataset):
         """Return the raw image table.
 
         Raises:
-            ArtifactError: see `landmark_retrieval.data_sets.revisited.read_revisited`.
+            ArtifactError: see `landmark_retrieval.collection.revisited.read_revisited`.
         """
         with passed_on():
             return read_revisited(self._filepath, self._name, self._distractors)

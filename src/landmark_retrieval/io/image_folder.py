@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from landmark_retrieval.data_sets import read_image_folder
+from landmark_retrieval.collection import read_image_folder
 from landmark_retrieval.io.errors import passed_on
 from landmark_retrieval.io.photos import PhotosDataset
 
@@ -14,7 +14,7 @@ from landmark_retrieval.io.photos import PhotosDataset
 class ImageFolderDataset(PhotosDataset):
     """Photos with a table `images.csv`, or one sub-folder of photos per landmark; read-only.
 
-    Loads the raw table of `landmark_retrieval.data_sets.read_image_folder`; the photos stay on disk.
+    Loads the raw table of `landmark_retrieval.collection.read_image_folder`; the photos stay on disk.
 
     Args:
         filepath: the folder, or a `.csv` table inside its folder.
@@ -34,7 +34,7 @@ class ImageFolderDataset(PhotosDataset):
         """Return the raw image table.
 
         Raises:
-            ArtifactError: see `landmark_retrieval.data_sets.read_image_folder`.
+            ArtifactError: see `landmark_retrieval.collection.read_image_folder`.
         """
         with passed_on():
             return read_image_folder(self._filepath, allow_outside=self._allow_outside)

@@ -9,7 +9,7 @@ from kedro.io import AbstractDataset
 from kedro_datasets._typing import TablePreview
 
 from landmark_retrieval.io.errors import ArtifactError, damaged, passed_on
-from landmark_retrieval.sharding import MANIFEST, ShardPlan, ShardStore
+from landmark_retrieval.runtime.sharding import MANIFEST, ShardPlan, ShardStore
 
 
 class ShardedDataset(AbstractDataset[ShardPlan, ShardStore]):

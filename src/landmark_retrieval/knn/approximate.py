@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from landmark_retrieval.compiled import frozen, run_chunks, thread_count
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.knn.blocks import Reader, release
 from landmark_retrieval.knn.candidates import candidate_count
@@ -19,8 +18,9 @@ from landmark_retrieval.knn.config import ApproximateConfig, KnnConfig
 from landmark_retrieval.knn.engines import QUERIES_AT_A_TIME, Best
 from landmark_retrieval.knn.kernel import score_candidates
 from landmark_retrieval.knn.neighbors import Neighbors
-from landmark_retrieval.progress import PROGRESS_DELAY
-from landmark_retrieval.threads import library_threads
+from landmark_retrieval.runtime.compiled import frozen, run_chunks, thread_count
+from landmark_retrieval.runtime.progress import PROGRESS_DELAY
+from landmark_retrieval.runtime.threads import library_threads
 
 BLOCK_BYTES = 64 << 20
 """Bytes of descriptors that are added to the index, or scored again, at a time."""

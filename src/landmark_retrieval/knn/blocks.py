@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landmark_retrieval.compiled import frozen, run_chunks
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.knn.kernel import row_norms
+from landmark_retrieval.runtime.compiled import frozen, run_chunks
 
 READ_BYTES = 2 << 20
 """Bytes that are read and converted at a time."""

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from landmark_retrieval.compiled import frozen, run_chunks
 from landmark_retrieval.knn.blocks import Block
 from landmark_retrieval.knn.engines import (
     QUERIES_AT_A_TIME,
@@ -21,6 +20,7 @@ from landmark_retrieval.knn.engines import (
 )
 from landmark_retrieval.knn.kernel import select_from_candidates
 from landmark_retrieval.knn.products import as_tensor, full_precision
+from landmark_retrieval.runtime.compiled import frozen, run_chunks
 
 FAISS_GPU_MAX_K = 2048
 """Most neighbours that FAISS selects on a GPU."""

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from landmark_retrieval.compiled import frozen, run_chunks
 from landmark_retrieval.knn.blocks import Block
 from landmark_retrieval.knn.kernel import gather_from_products, gathered_width, offer_gathered, sort_heaps
 from landmark_retrieval.knn.neighbors import Neighbors
 from landmark_retrieval.knn.products import LARGE, fastest_product, torch_product
+from landmark_retrieval.runtime.compiled import frozen, run_chunks
 
 UNIT_ROUNDOFF = 2.0**-24
 QUERIES_AT_A_TIME = 16

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from landmark_retrieval.compiled import compiled
+from landmark_retrieval.runtime.compiled import compiled
 
 CHUNK = 32
 """Similarities that are looked at together: almost always none of them is large enough."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import faiss
 import torch
 
-from landmark_retrieval.compiled import thread_count
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.knn.blocks import READ_BYTES
 from landmark_retrieval.knn.candidates import (
@@ -19,6 +18,7 @@ from landmark_retrieval.knn.candidates import (
 from landmark_retrieval.knn.config import KnnConfig
 from landmark_retrieval.knn.engines import BlasEngine, Engine
 from landmark_retrieval.knn.kernel import gathered_width
+from landmark_retrieval.runtime.compiled import thread_count
 
 GIB = 2**30
 CPU_QUERIES, CPU_TILE = 1024, 16384

@@ -15,7 +15,7 @@ from landmark_retrieval.knn.blocks import PortableMatrix, content_digest
 from landmark_retrieval.knn.config import KnnConfig
 from landmark_retrieval.knn.neighbors import KnnGraph, Neighbors
 from landmark_retrieval.knn.search import check_inputs, search_checked, warn_if_short
-from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore, ShardTask
+from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardStore, ShardTask
 
 VERSION = 1
 """Part of every fingerprint; raised when the result of a search changes."""

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from landmark_retrieval.threads import library_threads
+from landmark_retrieval.runtime.threads import library_threads
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from landmark_retrieval.compiled import thread_count
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.knn.approximate import search_approximately
 from landmark_retrieval.knn.blocks import Reader, check_matrix
@@ -17,8 +16,9 @@ from landmark_retrieval.knn.config import KnnConfig
 from landmark_retrieval.knn.engines import Best
 from landmark_retrieval.knn.layout import choose_target, make_engine, plan_memory
 from landmark_retrieval.knn.neighbors import KnnGraph, Neighbors
-from landmark_retrieval.progress import PROGRESS_DELAY
-from landmark_retrieval.threads import library_threads
+from landmark_retrieval.runtime.compiled import thread_count
+from landmark_retrieval.runtime.progress import PROGRESS_DELAY
+from landmark_retrieval.runtime.threads import library_threads
 
 logger = logging.getLogger(__name__)
 

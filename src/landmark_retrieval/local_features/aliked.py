@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from PIL import Image
 
-from landmark_retrieval.descriptors.devices import choose_device
 from landmark_retrieval.local_features.base import LocalFeatureExtractor, LocalFeatures
 from landmark_retrieval.local_features.config import AlikedConfig
 from landmark_retrieval.local_features.tensors import from_tensors, to_tensor
+from landmark_retrieval.runtime.devices import choose_device
 
 
 class Aliked(LocalFeatureExtractor):

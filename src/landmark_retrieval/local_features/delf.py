@@ -8,11 +8,11 @@ from PIL import Image
 from torch.nn import functional
 
 from landmark_retrieval.descriptors.backbones import build_backbone
-from landmark_retrieval.descriptors.devices import choose_device
 from landmark_retrieval.local_features.attention import load_attention
 from landmark_retrieval.local_features.base import LocalFeatureExtractor, LocalFeatures
 from landmark_retrieval.local_features.config import DelfConfig
 from landmark_retrieval.local_features.tensors import to_tensor
+from landmark_retrieval.runtime.devices import choose_device
 
 STRIDE = 32
 """Sides of the images that go through the network are multiples of this, so that its cells tile them."""

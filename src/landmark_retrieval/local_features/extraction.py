@@ -17,8 +17,6 @@ from PIL import Image
 
 from landmark_retrieval.configuration import digest
 from landmark_retrieval.descriptors.backbones import weights_identity
-from landmark_retrieval.descriptors.devices import choose_device
-from landmark_retrieval.descriptors.heap import retained_heap
 from landmark_retrieval.descriptors.loading import in_background
 from landmark_retrieval.images import (
     Source,
@@ -39,8 +37,10 @@ from landmark_retrieval.local_features.config import (
     XFeatConfig,
 )
 from landmark_retrieval.local_features.pca import LocalPca
-from landmark_retrieval.progress import image_progress
-from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardTask
+from landmark_retrieval.runtime.devices import choose_device
+from landmark_retrieval.runtime.heap import retained_heap
+from landmark_retrieval.runtime.progress import image_progress
+from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardTask
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from landmark_retrieval.collection.image_table import SplitRows
 from landmark_retrieval.configuration import digest
-from landmark_retrieval.data_sets.image_table import SplitRows
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import (
     UnreadableImageError,
@@ -21,7 +21,7 @@ from landmark_retrieval.images import (
     source_contents,
 )
 from landmark_retrieval.local_features.config import DelfConfig, LocalFeaturesConfig
-from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore, ShardTask
+from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardStore, ShardTask
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.local_features.base import LocalFeatures
-from landmark_retrieval.sharding import ShardStore
+from landmark_retrieval.runtime.sharding import ShardStore
 
 
 class LocalFeatureStore:

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from landmark_retrieval.data_sets import landmark_of
+from landmark_retrieval.collection import landmark_of
 from landmark_retrieval.images import Source, UnreadableImageError, image_sources, load_image
 from landmark_retrieval.local_features import LocalFeatureStore
 from landmark_retrieval.verification import VerificationConfig, correspondences, pair_seed

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from landmark_retrieval.data_sets import SplitRows, landmark_names, landmark_of, relevant_index_rows
+from landmark_retrieval.collection import SplitRows, landmark_names, landmark_of, relevant_index_rows
 from landmark_retrieval.evaluation.gld import average_precision
 from landmark_retrieval.graph import LabelBridge, Traversal, explain_edge, trusted_path
 from landmark_retrieval.graph.kernel import LABEL_EDGE

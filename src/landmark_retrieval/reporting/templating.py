@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
 
 
 @lru_cache
-def template(name: str) -> Template:
-    """Return a template of this package; what it is given is escaped."""
+def template(name: str, package: str = "reporting") -> Template:
+    """Return a template of a package; what it is given is escaped.
+
+    Args:
+        name: file in the package's folder `templates`.
+        package: of this project; the style sheets of `reporting` are there for all.
+    """
     environment = Environment(
-        loader=PackageLoader("landmark_retrieval.reporting"),
+        loader=ChoiceLoader(
+            [PackageLoader(f"landmark_retrieval.{owner}") for owner in dict.fromkeys((package, "reporting"))]
+        ),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

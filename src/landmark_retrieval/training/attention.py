@@ -23,7 +23,6 @@ from tqdm import tqdm
 
 from landmark_retrieval.configuration import Configuration, digest
 from landmark_retrieval.descriptors.backbones import build_backbone, weights_identity
-from landmark_retrieval.descriptors.devices import choose_device
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import (
     Source,
@@ -36,6 +35,7 @@ from landmark_retrieval.local_features.attention import HIDDEN, AttentionHead
 from landmark_retrieval.local_features.config import DelfConfig, LocalFeaturesConfig
 from landmark_retrieval.local_features.delf import STRIDE, tiled_size
 from landmark_retrieval.local_features.tensors import to_tensor
+from landmark_retrieval.runtime.devices import choose_device
 from landmark_retrieval.training.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
 from landmark_retrieval.training.labels import labelled_train_images
 from landmark_retrieval.training.loop import Log

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from landmark_retrieval.data_sets import SplitRows, landmark_of
+from landmark_retrieval.collection import SplitRows, landmark_of
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import Source, image_sources
 

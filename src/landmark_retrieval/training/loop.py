@@ -23,12 +23,12 @@ from tqdm import tqdm
 from landmark_retrieval.configuration import digest
 from landmark_retrieval.descriptors import GlobalDescriptorConfig, Whitening, build_pooling, describe_images
 from landmark_retrieval.descriptors.backbones import build_backbone, load_by_name
-from landmark_retrieval.descriptors.devices import choose_device
 from landmark_retrieval.descriptors.extraction import network_identity, to_input, trained_of
-from landmark_retrieval.descriptors.heap import retained_heap
 from landmark_retrieval.descriptors.model import DescriptorModel, whitening_layer
 from landmark_retrieval.descriptors.trained import TrainedDescriptor
 from landmark_retrieval.images import Source, source_contents
+from landmark_retrieval.runtime.devices import choose_device
+from landmark_retrieval.runtime.heap import retained_heap
 from landmark_retrieval.training.batches import batches_per_epoch, draw_batches, landmarks_alike
 from landmark_retrieval.training.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
 from landmark_retrieval.training.config import TrainingConfig

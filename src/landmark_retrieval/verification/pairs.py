@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from landmark_retrieval.configuration import Configuration, digest
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.sharding import Arrays, ExecutorConfig, ShardPlan, ShardStore, ShardTask
+from landmark_retrieval.runtime.sharding import Arrays, ExecutorConfig, ShardPlan, ShardStore, ShardTask
 from landmark_retrieval.verification.device_matching import NOTHING, match_many, matching_device
 from landmark_retrieval.verification.floors import default_floor
 from landmark_retrieval.verification.matching import MatchingConfig, is_hopeless, match

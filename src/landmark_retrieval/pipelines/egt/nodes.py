@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from landmark_retrieval.data_sets import SplitRows, landmark_of
+from landmark_retrieval.collection import SplitRows, landmark_of
 from landmark_retrieval.descriptors import Descriptors
 from landmark_retrieval.evaluation.ranking import Ranking, RankingConfig, cut
 from landmark_retrieval.graph import (
@@ -24,7 +24,7 @@ from landmark_retrieval.graph import (
     symmetrize,
 )
 from landmark_retrieval.knn import KnnConfig, KnnGraph, gather, plan_knn
-from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore
+from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardStore
 
 
 def symmetrize_graph(graph: KnnGraph) -> CsrGraph:

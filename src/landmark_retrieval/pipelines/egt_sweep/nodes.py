@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from landmark_retrieval import reporting
-from landmark_retrieval.data_sets import (
+from landmark_retrieval.collection import (
     SOURCE_ROW,
     DataSetConfig,
     SplitRows,
@@ -25,12 +25,12 @@ from landmark_retrieval.descriptors import (
     take_rows,
     whiten_rows,
 )
-from landmark_retrieval.evaluation.sweep import OPTIONS, HeldOut, SweepConfig, chosen_options, sweep
+from landmark_retrieval.experiments.sweep import OPTIONS, HeldOut, SweepConfig, chosen_options, sweep
 from landmark_retrieval.graph import CsrGraph, EgtConfig, OpenEgtConfig
 from landmark_retrieval.knn import KnnConfig, KnnGraph, gather
 from landmark_retrieval.pipelines.egt.nodes import plan_train_search
 from landmark_retrieval.reporting import VariantRun
-from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore
+from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardStore
 
 
 def hold_out(images: pd.DataFrame, config: SweepConfig) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from landmark_retrieval import evaluation, reporting
-from landmark_retrieval.data_sets import (
+from landmark_retrieval.collection import (
     DataSetConfig,
     SplitRows,
     landmark_of,
@@ -59,7 +59,7 @@ from landmark_retrieval.reporting import (
     verified_matches,
 )
 from landmark_retrieval.reporting.report import QueryPage, ReportContent
-from landmark_retrieval.sharding import ShardStore
+from landmark_retrieval.runtime.sharding import ShardStore
 from landmark_retrieval.verification import VerificationConfig, floor_of
 
 

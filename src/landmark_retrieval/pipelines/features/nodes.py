@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from landmark_retrieval.data_sets import (
+from landmark_retrieval.collection import (
     DataSetConfig,
     plan_image_contents,
     prepare_image_table,
@@ -31,7 +31,7 @@ from landmark_retrieval.local_features import (
     plan_local_pca,
     read_local_pca,
 )
-from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore
+from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardStore
 
 
 def prepare_images(photos: pd.DataFrame, config: DataSetConfig) -> pd.DataFrame:

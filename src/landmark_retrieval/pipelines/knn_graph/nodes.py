@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from landmark_retrieval.data_sets import SplitRows
+from landmark_retrieval.collection import SplitRows
 from landmark_retrieval.descriptors import Descriptors, check_ids
 from landmark_retrieval.evaluation.ranking import Ranking, RankingConfig, cut
 from landmark_retrieval.knn import KnnConfig, KnnGraph, gather_graph, plan_knn_graph, recall_against_exact
-from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore
+from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardStore
 
 
 def search_neighbors(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from landmark_retrieval.data_sets import DataSetConfig, SplitRows, relevant_index_rows
+from landmark_retrieval.collection import DataSetConfig, SplitRows, relevant_index_rows
 from landmark_retrieval.descriptors import Descriptors
-from landmark_retrieval.evaluation.qe_variants import (
+from landmark_retrieval.experiments.qe_variants import (
     METRICS,
     OPTIONS,
     QeVariantsConfig,
@@ -16,7 +16,7 @@ from landmark_retrieval.evaluation.qe_variants import (
 )
 from landmark_retrieval.knn import KnnConfig, KnnGraph
 from landmark_retrieval.reporting import VariantRun
-from landmark_retrieval.sharding import ShardStore
+from landmark_retrieval.runtime.sharding import ShardStore
 from landmark_retrieval.verification import VerificationConfig, floor_of
 
 

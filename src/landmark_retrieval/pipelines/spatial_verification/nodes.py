@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from landmark_retrieval.data_sets import SOURCE_ROW, SplitRows
+from landmark_retrieval.collection import SOURCE_ROW, SplitRows
 from landmark_retrieval.descriptors import Descriptors
 from landmark_retrieval.descriptors.matrix import join_rows
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.knn import KnnGraph, gather_graph
 from landmark_retrieval.local_features import LocalFeatureStore
-from landmark_retrieval.sharding import ExecutorConfig, ShardPlan, ShardStore
+from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardStore
 from landmark_retrieval.verification import (
     ExpansionConfig,
     VerificationConfig,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from landmark_retrieval.descriptors import GlobalDescriptorConfig, read_region_whitening
-from landmark_retrieval.sharding import ShardStore
+from landmark_retrieval.runtime.sharding import ShardStore
 from landmark_retrieval.training import TrainingConfig, TrainingPlan, plan_training
 
 

@@ -1,0 +1,40 @@
+"""Readers: what a data set is on disk becomes one image table."""
+
+from landmark_retrieval.collection.contents import plan_image_contents, read_image_contents
+from landmark_retrieval.collection.folder import read_image_folder
+from landmark_retrieval.collection.hold_out import SOURCE_ROW, hold_out_train
+from landmark_retrieval.collection.image_table import (
+    NO_LANDMARK,
+    SPLITS,
+    USAGES,
+    DataSetConfig,
+    SplitRows,
+    landmark_of,
+    prepare_image_table,
+    relevant_index_rows,
+    split_counts,
+)
+from landmark_retrieval.collection.rows import landmark_names
+from landmark_retrieval.collection.skipped import SkippedImage, skipped_images
+from landmark_retrieval.collection.splits import draw_splits
+
+__all__ = [
+    "NO_LANDMARK",
+    "SOURCE_ROW",
+    "SPLITS",
+    "USAGES",
+    "DataSetConfig",
+    "SkippedImage",
+    "SplitRows",
+    "draw_splits",
+    "hold_out_train",
+    "landmark_names",
+    "landmark_of",
+    "plan_image_contents",
+    "prepare_image_table",
+    "read_image_contents",
+    "read_image_folder",
+    "relevant_index_rows",
+    "skipped_images",
+    "split_counts",
+]

@@ -1,0 +1,1 @@
+"""Experiments: sweeps and tables that compare options on what a run has stored."""

@@ -1,0 +1,1 @@
+"""What runs the work: shards, Dask, threads, devices, compiled loops, progress."""

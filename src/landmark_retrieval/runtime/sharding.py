@@ -1,0 +1,383 @@
+"""Long work in resumable shards: a plan names the shards, a store keeps those that are done.
+
+A shard is one `.npz` file of arrays whose name carries a fingerprint of everything its content depends
+on. After a kill, or after some inputs changed, only shards whose fingerprint is not in the store are
+computed. Shards run through `joblib.Parallel`, in this process, in several, or on a Dask cluster.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import fsspec
+import numpy as np
+from joblib import Parallel, cpu_count, delayed, parallel_config
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from landmark_retrieval.configuration import Configuration, digest
+from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.runtime.dask_jobs import JobsKilledError, run_on_dask
+from landmark_retrieval.runtime.shard_arrays import ShardArrays
+from landmark_retrieval.runtime.threads import library_threads
+
+logger = logging.getLogger(__name__)
+
+Arrays = Mapping[str, NDArray[Any]]
+MANIFEST = "manifest.json"
+
+ATTEMPTS = 3
+"""Times a shard is tried when its worker process dies; an exception inside a shard is not tried again."""
+
+
+class ExecutorConfig(Configuration):
+    """Where shards are computed.
+
+    Attributes:
+        backend: `sequential` (this process), `threading`, `loky` (processes of this machine) or `dask`.
+        workers: number of workers; None takes every core of this machine (or of the Dask cluster).
+        scheduler: address of a running Dask scheduler; None starts a cluster on this machine.
+    """
+
+    backend: Literal["sequential", "threading", "loky", "dask"] = "sequential"
+    workers: int | None = None
+    scheduler: str | None = None
+
+    def alike(self, compute: Callable[[], Arrays]) -> Callable[[], Arrays]:
+        """Return a computation whose result depends on its threads so that all workers agree to the last bit.
+
+        Networks add up in another order with another number of threads. `sequential` leaves them all; the
+        other backends take one in each shard, however many workers there are.
+        """
+        return compute if self.backend == "sequential" else partial(_in_one_thread, compute)
+
+
+def _in_one_thread(compute: Callable[[], Arrays]) -> Arrays:
+    with library_threads(1):
+        return compute()
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard to compute.
+
+    Attributes:
+        key: name of the shard, unique in its plan; shards are read in the order of the plan.
+        fingerprint: digest of every input and parameter that the content depends on.
+        compute: picklable function without arguments returning the shard's arrays; must be deterministic.
+    """
+
+    key: str
+    fingerprint: str
+    compute: Callable[[], Arrays]
+
+    @property
+    def file_name(self) -> str:
+        """Name of the shard's file inside its store."""
+        return f"{self.key}-{self.fingerprint}.npz"
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """All shards of one artifact, in order, and how to compute them.
+
+    Attributes:
+        description: what is computed, for progress bars and logs.
+        tasks: the shards.
+        executor: where they are computed.
+        metadata: JSON-serialisable facts kept in the manifest (extractor name, dimensions, ...).
+        parameters: JSON-serialisable options, nested at will, that every fingerprint depends on; kept in the
+            manifest, so that the next plan can say which of them changed.
+    """
+
+    description: str
+    tasks: Sequence[ShardTask]
+    executor: ExecutorConfig = field(default_factory=ExecutorConfig)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ShardStore:
+    """A folder of shards on any file system that fsspec knows.
+
+    Args:
+        root: folder path or fsspec URL (`s3://bucket/folder`).
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root.rstrip("/")
+
+    @property
+    def _fs(self) -> fsspec.AbstractFileSystem:
+        try:
+            return fsspec.core.url_to_fs(self.root)[0]
+        except ImportError as error:
+            reason = " ".join(str(error).split())
+            raise LandmarkRetrievalError(
+                f"{self.root}: the package of this file system is missing ({reason})"
+            ) from None
+        except ValueError as error:
+            raise LandmarkRetrievalError(
+                f"{self.root}: no such file system ({' '.join(str(error).split())}); "
+                "fsspec knows file, s3, gs and others"
+            ) from None
+
+    def _path(self, name: str) -> str:
+        return f"{fsspec.core.url_to_fs(self.root)[1]}/{name}"
+
+    def exists(self) -> bool:
+        """Return whether a complete artifact (a manifest) is in the store."""
+        return bool(self._fs.exists(self._path(MANIFEST)))
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest: `shards` (names in order), `seconds`, `fingerprint`, `metadata`, `parameters`.
+
+        Raises:
+            LandmarkRetrievalError: the store holds no complete artifact.
+        """
+        if not self.exists():
+            raise LandmarkRetrievalError(f"{self.root}: no complete artifact here; run its pipeline first")
+        with self._fs.open(self._path(MANIFEST), "rt") as file:
+            manifest: dict[str, Any] = json.load(file)
+        return manifest
+
+    def read(self, file_name: str) -> dict[str, NDArray[Any]]:
+        """Return the arrays of one shard by its file name.
+
+        Raises:
+            LandmarkRetrievalError: the file is missing, truncated or damaged.
+        """
+        with (
+            self._reading(file_name),
+            self._fs.open(self._path(file_name), "rb") as file,
+            np.load(file, allow_pickle=False) as shard,
+        ):
+            return {name: shard[name] for name in shard.files}
+
+    @contextmanager
+    def open(self, file_name: str) -> Iterator[ShardArrays]:
+        """Open one shard by its file name, to read parts of its arrays.
+
+        Raises:
+            LandmarkRetrievalError: the file is missing or damaged (only what is read is looked at).
+        """
+        with self._reading(file_name), self._fs.open(self._path(file_name), "rb") as file:
+            yield ShardArrays(file)
+
+    @contextmanager
+    def _reading(self, file_name: str) -> Iterator[None]:
+        try:
+            yield
+            return
+        except FileNotFoundError:
+            reason = "missing"
+        except (PermissionError, ConnectionError, TimeoutError, MemoryError, LandmarkRetrievalError):
+            raise
+        except Exception as error:  # the decoders raise many types on damaged files
+            reason = f"damaged ({' '.join(str(error).split()) or type(error).__name__})"
+        raise LandmarkRetrievalError(
+            f"{self.root}/{file_name}: {reason}; delete it and run its pipeline again "
+            "(only this shard is computed)"
+        )
+
+    def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
+        """Yield the arrays of every shard in the order of the plan."""
+        for name in self.manifest()["shards"]:
+            yield self.read(name)
+
+    def __len__(self) -> int:
+        return len(self.manifest()["shards"])
+
+    def fingerprint(self) -> str:
+        """Return the digest of the whole artifact."""
+        return str(self.manifest()["fingerprint"])
+
+    def seconds(self) -> float:
+        """Return the computing time of all shards, whenever they were computed."""
+        return float(self.manifest()["seconds"])
+
+    def run(self, plan: ShardPlan) -> None:
+        """Compute the shards of the plan that are not in the store yet, then write the manifest.
+
+        A failing shard stops the run; finished shards stay and are not computed again. When a worker process
+        dies (killed by the system, a node lost), what is missing is given to fresh workers. Until the
+        manifest is written the store keeps what it held before.
+
+        Raises:
+            LandmarkRetrievalError: two shards of the plan have the same name, or workers keep dying.
+        """
+        wanted = [task.file_name for task in plan.tasks]
+        if len(set(wanted)) < len(wanted):
+            raise LandmarkRetrievalError(
+                f"{plan.description}: two shards have the same key; make keys unique"
+            )
+        self._fs.makedirs(self._path(""), exist_ok=True)
+        present = self._names()
+        missing = [task for task in plan.tasks if task.file_name not in present]
+        self._describe_reuse(plan, missing, present)
+        self._compute(plan, missing)
+        self._write_text(
+            MANIFEST,
+            json.dumps(
+                {
+                    "shards": wanted,
+                    "fingerprint": digest(wanted, dict(plan.metadata)),
+                    "seconds": self._seconds_of(wanted),
+                    "metadata": dict(plan.metadata),
+                    "parameters": dict(plan.parameters),
+                },
+                indent=1,
+            ),
+        )
+        keep = {*wanted, *(name + ".seconds" for name in wanted), MANIFEST}
+        for name in sorted(present - keep):
+            if name.endswith((".npz", ".npz.seconds", ".tmp")):
+                self._fs.rm_file(self._path(name))
+
+    def _names(self) -> set[str]:
+        paths = self._fs.ls(self._path(""), detail=False, refresh=True)
+        return {path.rstrip("/").rsplit("/", 1)[-1] for path in paths}
+
+    def _compute(self, plan: ShardPlan, missing: Sequence[ShardTask]) -> None:
+        total, suspects = len(plan.tasks), missing
+        for attempt in range(1, ATTEMPTS + 1):
+            if not missing:
+                return
+            jobs = (delayed(_compute_and_write)(self, task) for task in missing)
+            try:
+                with tqdm(
+                    total=total, initial=total - len(missing), desc=plan.description, unit="shard"
+                ) as progress:
+                    for _ in _execute(jobs, plan.executor, len(missing), total):
+                        progress.update()
+                return
+            except TerminatedWorkerError:
+                missing = suspects = self._left_of(missing)
+                logger.warning(
+                    "%s: a worker process died (out of memory?); %d shards are left, attempt %d of %d",
+                    plan.description,
+                    len(missing),
+                    attempt,
+                    ATTEMPTS,
+                )
+            except JobsKilledError as error:  # Dask has made all attempts by itself
+                tried = [task for _, (_, task), _ in error.jobs]
+                suspects = self._left_of(tried) or tried
+                break
+        if suspects:
+            raise LandmarkRetrievalError(
+                f"{plan.description}: worker processes keep dying at shard {suspects[0].key}; "
+                "give the executor fewer workers or take smaller shards"
+            )
+
+    def _left_of(self, tasks: Sequence[ShardTask]) -> list[ShardTask]:
+        present = self._names()
+        return [task for task in tasks if task.file_name not in present]
+
+    def _describe_reuse(self, plan: ShardPlan, missing: Sequence[ShardTask], present: set[str]) -> None:
+        """Log what is taken over from earlier runs, and why the rest is not."""
+        wanted = {task.file_name for task in plan.tasks}
+        stale = sum(name.endswith(".npz") and name not in wanted for name in present)
+        reused = len(plan.tasks) - len(missing)
+        if missing and stale:
+            before = self._stored_parameters()
+            changes = changed_parameters(before, plan.parameters)
+            reason = "inputs changed" if before else "inputs or parameters changed"
+            if changes:
+                reason = f"parameters changed ({', '.join(changes)})"
+            logger.info("%s: %s: %d shards are done again", plan.description, reason, len(missing))
+        if reused or stale:
+            logger.info(
+                "%s: %d of %d shards are done already, %d to compute%s",
+                plan.description,
+                reused,
+                len(plan.tasks),
+                len(missing),
+                f", {stale} made from other inputs or parameters are replaced" if stale else "",
+            )
+
+    def _stored_parameters(self) -> dict[str, Any]:
+        """Return the parameters of the complete artifact, nothing where there is none or it names none."""
+        try:
+            return dict(self.manifest().get("parameters", {}))
+        except (LandmarkRetrievalError, ValueError, AttributeError, TypeError):
+            return {}
+
+    def _write(self, task: ShardTask, arrays: Arrays, seconds: float) -> None:
+        temporary = self._path(f".{task.file_name}.{uuid.uuid4().hex}.tmp")
+        with self._fs.open(temporary, "wb") as file:
+            np.savez(file, **dict(arrays))  # type: ignore[arg-type]
+        self._write_text(task.file_name + ".seconds", f"{seconds:.3f}")
+        self._fs.mv(temporary, self._path(task.file_name))
+
+    def _write_text(self, name: str, text: str) -> None:
+        temporary = self._path(f".{name}.{uuid.uuid4().hex}.tmp")
+        with self._fs.open(temporary, "wt") as file:
+            file.write(text)
+        self._fs.mv(temporary, self._path(name))
+
+    def _seconds_of(self, names: Sequence[str]) -> float:
+        """Return the computing time of shards; what says it is read in one call, concurrently in a bucket."""
+        # Unlike `cat` it takes names as they are, brackets and stars among them.
+        texts = self._fs.cat_ranges([self._path(name + ".seconds") for name in names], None, None)
+        for text in texts:
+            if isinstance(text, Exception) and not isinstance(text, FileNotFoundError):
+                raise text
+        return sum(0.0 if isinstance(text, Exception) else float(text) for text in texts)
+
+
+def changed_parameters(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return what differs between two sets of nested parameters, as `ransac.threshold 4.0 → 3.0`.
+
+    Args:
+        before: parameters as read from a manifest; empty for "not known".
+        after: parameters now.
+    """
+    if not before:
+        return []
+    old, new = (dict(_flat(json.loads(json.dumps(values, default=str)))) for values in (before, after))
+    absent = "(none)"
+    return [
+        f"{name} {old.get(name, absent)} → {new.get(name, absent)}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name, absent) != new.get(name, absent)
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _compute_and_write(store: ShardStore, task: ShardTask) -> None:
+    start = time.perf_counter()
+    arrays = task.compute()
+    store._write(task, arrays, time.perf_counter() - start)
+
+
+def _execute(jobs: Iterator[Any], executor: ExecutorConfig, count: int, total: int) -> Iterator[None]:
+    # A plan of one shard is not worth a process; the last one of many is: it may be what kills its workers.
+    if executor.backend == "sequential" or (total == 1 and executor.backend != "dask"):
+        yield from Parallel(n_jobs=1, return_as="generator")(jobs)
+    elif executor.backend == "dask":
+        yield from run_on_dask(jobs, executor.workers, executor.scheduler, count, ATTEMPTS)
+    else:
+        # joblib takes this process for one worker, even of `loky`.
+        workers = min(executor.workers or cpu_count(), max(count, 2))
+        # The threads of libraries are the whole process's: were each worker thread to limit them and to put
+        # them back, one could put back the limit of another.
+        limit = library_threads(1) if executor.backend == "threading" else nullcontext()
+        with limit, parallel_config(backend=executor.backend):
+            yield from Parallel(n_jobs=workers, return_as="generator_unordered")(jobs)

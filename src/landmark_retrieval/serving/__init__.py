@@ -1,0 +1,1 @@
+"""The HTTP service that finds new photos, and its page."""
