@@ -28,8 +28,8 @@ class JobsKilledError(Exception):
 
 def run_on_dask(
     jobs: Iterator[Any], workers: int | None, scheduler: str | None, count: int, attempts: int
-) -> Iterator[None]:
-    """Run jobs on a Dask cluster; yield as each of them ends.
+) -> Iterator[Any]:
+    """Run jobs on a Dask cluster; yield the result of each as it ends.
 
     Args:
         jobs: made by `joblib.delayed`.

@@ -257,7 +257,7 @@ class ShardStore:
                 with tqdm(
                     total=total, initial=total - len(missing), desc=plan.description, unit="shard"
                 ) as progress:
-                    for _ in _execute(jobs, plan.executor, len(missing), total):
+                    for _ in execute(jobs, plan.executor, len(missing), total):
                         progress.update()
                 return
             except TerminatedWorkerError:
@@ -367,7 +367,19 @@ def _compute_and_write(store: ShardStore, task: ShardTask) -> None:
     store._write(task, arrays, time.perf_counter() - start)
 
 
-def _execute(jobs: Iterator[Any], executor: ExecutorConfig, count: int, total: int) -> Iterator[None]:
+def execute(jobs: Iterator[Any], executor: ExecutorConfig, count: int, total: int) -> Iterator[Any]:
+    """Run jobs where an executor says, and yield their results as they come.
+
+    Args:
+        jobs: made by `joblib.delayed`; drawn a few ahead of the workers.
+        executor: where.
+        count: jobs at most.
+        total: of them and of those that an earlier attempt has done.
+
+    Raises:
+        TerminatedWorkerError: a worker process died.
+        JobsKilledError: the same on a Dask cluster, after all attempts.
+    """
     # A plan of one shard is not worth a process; the last one of many is: it may be what kills its workers.
     if executor.backend == "sequential" or (total == 1 and executor.backend != "dask"):
         yield from Parallel(n_jobs=1, return_as="generator")(jobs)

@@ -1,0 +1,294 @@
+"""Which results lie where in a namespace of the store: read from its shards once, and remembered."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.runtime.shard_arrays import ShardArrays
+from landmark_retrieval.runtime.store_files import (
+    KEYS,
+    REASONS,
+    SECONDS,
+    SHARD,
+    BadShardError,
+    Folder,
+    state_of,
+    unpack,
+)
+
+logger = logging.getLogger(__name__)
+
+INDEX = "index.npz"
+"""What was read of all shards; made anew from them wherever it is missing or damaged."""
+
+Keys = NDArray[np.bytes_]
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """What is known of one shard file.
+
+    Attributes:
+        state: of the file when its bytes were looked at.
+        keys: bytes `[b]` of the results that it holds, none where it cannot be used.
+        seconds: float32 `[b]` that they took.
+        reasons: why there is no result, by row, for photos that cannot be decoded.
+        problem: why the shard cannot be used, "" where it can.
+    """
+
+    state: str
+    keys: Keys
+    seconds: NDArray[np.float32]
+    reasons: Mapping[int, str]
+    problem: str = ""
+
+    @classmethod
+    def of(cls, state: str, arrays: Mapping[str, NDArray[Any]]) -> Entry:
+        """Return the entry of a whole shard."""
+        reasons = arrays.get(REASONS, np.zeros(0, str))
+        told = {int(row): str(reasons[row]) for row in np.flatnonzero(reasons != "")}
+        return cls(state, arrays[KEYS], arrays[SECONDS].astype(np.float32), told)
+
+    @classmethod
+    def bad(cls, state: str, problem: str) -> Entry:
+        """Return the entry of a file that cannot be used."""
+        return cls(state, np.zeros(0, "S1"), np.zeros(0, np.float32), {}, problem)
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where some results are.
+
+    Attributes:
+        folder: of the shards.
+        names: of the shards.
+        shard: int64 `[n]` positions in `names`, -1 where there is no result.
+        row: int64 `[n]` rows in the shard.
+    """
+
+    folder: Folder
+    names: Sequence[str]
+    shard: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+    @property
+    def there(self) -> NDArray[np.bool_]:
+        """Which results there are, bool `[n]`."""
+        return self.shard >= 0
+
+    def take(self, rows: NDArray[np.int64]) -> Places:
+        """Return the places of some of the results, with the names of their shards alone."""
+        used, shard = np.unique(self.shard[rows], return_inverse=True)
+        without = len(used) > 0 and used[0] < 0
+        names = [self.names[number] for number in used[int(without) :]]
+        return Places(self.folder, names, shard.reshape(-1) - int(without), self.row[rows])
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Return the array `name` of results start to stop, zeros where there is none.
+
+        Raises:
+            LandmarkRetrievalError: a shard was damaged or deleted since it was looked at.
+        """
+        shard, row = self.shard[start:stop], self.row[start:stop]
+        found: NDArray[Any] | None = None
+        # Shards in their order, and of each what lies together in one piece.
+        for number in np.unique(shard[shard >= 0]).tolist():
+            at = np.flatnonzero(shard == number) if len(shard) > 1 else np.zeros(1, np.int64)
+            rows = row[at]
+            first, last = int(rows.min()), int(rows.max()) + 1
+            with opened(self.folder, self.names[number]) as arrays:
+                values = arrays.rows(name, first, last)
+            if found is None:
+                found = np.zeros((len(shard), *values.shape[1:]), values.dtype)
+            found[at] = values[rows - first]
+        if found is None:
+            found = self._nothing(name, len(shard))
+        return found
+
+    def _nothing(self, name: str, count: int) -> NDArray[Any]:
+        for shard in self.names:
+            with opened(self.folder, shard) as arrays:
+                values = arrays.rows(name, 0, 0)
+            return np.zeros((count, *values.shape[1:]), values.dtype)
+        return np.zeros((count, 0), np.float32)
+
+
+@contextmanager
+def opened(folder: Folder, name: str) -> Iterator[ShardArrays]:
+    """Open a shard that was found whole before.
+
+    Raises:
+        LandmarkRetrievalError: it was damaged or deleted since; the next run computes its results again.
+    """
+    try:
+        with folder.fs.open(folder.path(name), "rb") as file:
+            yield ShardArrays(file)
+        return
+    except FileNotFoundError:
+        reason = "was deleted while it was in use"
+    except (PermissionError, ConnectionError, TimeoutError, MemoryError, LandmarkRetrievalError):
+        raise
+    except Exception as error:  # the decoders raise many types on damaged files
+        reason = f"was damaged while it was in use ({' '.join(str(error).split()) or type(error).__name__})"
+    raise LandmarkRetrievalError(
+        f"{folder.url}/{name}: {reason}; run again, its results alone are computed again"
+    )
+
+
+@dataclass(eq=False)
+class Index:
+    """All shards of a folder.
+
+    Attributes:
+        folder: of the shards.
+        entries: by the names of the files.
+    """
+
+    folder: Folder
+    entries: dict[str, Entry] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Folder) -> Index:
+        """Return what was remembered of a folder, nothing where that is missing or damaged."""
+        try:
+            with np.load(io.BytesIO(folder.read(INDEX)), allow_pickle=False) as file:
+                stored = {name: file[name] for name in file.files}
+            entries, start = {}, 0
+            reasons = dict(zip(stored["reason_rows"].tolist(), stored["reasons"].tolist(), strict=True))
+            for name, state, problem, count in zip(
+                *(stored[column].tolist() for column in ("names", "states", "problems", "counts")),
+                strict=True,
+            ):
+                stop = start + count
+                told = {row - start: text for row, text in reasons.items() if start <= row < stop}
+                entries[name] = Entry(
+                    state, stored["keys"][start:stop], stored["seconds"][start:stop], told, problem
+                )
+                start = stop
+        except Exception:  # the decoders raise many types on damaged files
+            return cls(folder)
+        return cls(folder, entries)
+
+    def write(self, token: str) -> None:
+        """Remember what is known."""
+        names = sorted(self.entries)
+        entries = [self.entries[name] for name in names]
+        counts = np.array([len(entry.keys) for entry in entries], np.int64)
+        starts = np.cumsum(counts) - counts
+        told = {
+            int(start) + row: text
+            for start, entry in zip(starts, entries, strict=True)
+            for row, text in entry.reasons.items()
+        }
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            names=np.array(names, dtype=str),
+            states=np.array([entry.state for entry in entries], dtype=str),
+            problems=np.array([entry.problem for entry in entries], dtype=str),
+            counts=counts,
+            keys=np.concatenate([np.zeros(0, "S1"), *(entry.keys for entry in entries)]),
+            seconds=np.concatenate([np.zeros(0, np.float32), *(entry.seconds for entry in entries)]),
+            reason_rows=np.array(list(told), np.int64),
+            reasons=np.array(list(told.values()), dtype=str),
+        )
+        self.folder.write(INDEX, buffer.getvalue(), token)
+
+    def refresh(self, listing: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Look at all shards that are new or have changed; name those that cannot be used.
+
+        Args:
+            listing: of the folder.
+
+        Returns:
+            Whether anything had changed.
+        """
+        present = {
+            name: state_of(entry)
+            for name, entry in listing.items()
+            if name.endswith(SHARD) and name != INDEX and entry["type"] == "file"
+        }
+        gone = [name for name in self.entries if name not in present]
+        looked_at = [
+            name
+            for name, state in present.items()
+            if name not in self.entries or self.entries[name].state != state
+        ]
+        for name in gone:
+            del self.entries[name]
+        for name in sorted(looked_at):
+            self.entries[name] = self._look_at(name, present[name])
+        if gone or looked_at:
+            self.forget_lookup()
+        return bool(gone or looked_at)
+
+    def _look_at(self, name: str, state: str) -> Entry:
+        try:
+            return Entry.of(state, unpack(name, self.folder.read(name)))
+        except FileNotFoundError:
+            return Entry.bad("", "was deleted")
+        except BadShardError as error:
+            logger.warning("%s/%s %s: what it held is computed again", self.folder.url, name, error)
+            return Entry.bad(state, str(error))
+
+    def add(self, name: str, entry: Entry) -> None:
+        """Add a shard that this run has written."""
+        self.entries[name] = entry
+        self.forget_lookup()
+
+    def forget_lookup(self) -> None:
+        """Let the table by which keys are found be made anew."""
+        self.__dict__.pop("_lookup", None)
+
+    @cached_property
+    def _lookup(self) -> tuple[list[str], Keys, NDArray[np.int64], NDArray[np.int64]]:
+        """Return shards, and their keys in ascending order with shard and row."""
+        names = sorted(name for name, entry in self.entries.items() if not entry.problem)
+        all_keys = [self.entries[name].keys for name in names]
+        counts = [len(keys) for keys in all_keys]
+        keys = np.concatenate([np.zeros(0, "S1"), *all_keys])
+        shard = np.repeat(np.arange(len(names), dtype=np.int64), counts)
+        row = np.concatenate([np.zeros(0, np.int64), *(np.arange(count) for count in counts)])
+        order = np.argsort(keys, kind="stable")
+        return names, keys[order], shard[order], row[order]
+
+    def find(self, keys: Keys) -> Places:
+        """Return where results are, by key; "" is found nowhere."""
+        names, known, shard, row = self._lookup
+        if len(known) == 0:
+            nowhere = np.full(len(keys), -1, np.int64)
+            return Places(self.folder, names, nowhere, np.zeros(len(keys), np.int64))
+        at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+        there = (known[at] == keys) & (keys != b"")
+        return Places(self.folder, names, np.where(there, shard[at], -1), np.where(there, row[at], 0))
+
+    def seconds(self, places: Places) -> float:
+        """Return what some results took to compute, whenever that was."""
+        every = np.concatenate(
+            [np.zeros(0, np.float32), *(self.entries[name].seconds for name in places.names)]
+        )
+        counts = np.array([len(self.entries[name].keys) for name in places.names], np.int64)
+        starts = np.cumsum(counts) - counts
+        there = places.there
+        return float(every[starts[places.shard[there]] + places.row[there]].sum())
+
+    def reasons(self, places: Places) -> dict[int, str]:
+        """Return why photos have no result, by their position among the places."""
+        told = {}
+        for number, name in enumerate(places.names):
+            reasons = self.entries[name].reasons
+            if reasons:
+                for position in np.flatnonzero(places.shard == number).tolist():
+                    if int(places.row[position]) in reasons:
+                        told[position] = reasons[int(places.row[position])]
+        return told
