@@ -11,11 +11,14 @@ from landmark_retrieval.collection import prepare_image_table
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import (
     CroppedImage,
+    TurnedImage,
     UnreadableImageError,
     content_digest,
     image_sources,
     load_image,
     source_contents,
+    turned_source,
+    upright_points,
 )
 
 
@@ -94,3 +97,31 @@ def test_a_crop_that_is_no_box_is_refused(crop: str) -> None:
     )
     with pytest.raises(LandmarkRetrievalError, match="is not four numbers"):
         prepare_image_table(raw)
+
+
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+@pytest.mark.parametrize("box", [None, (10, 20, 70, 80)])
+def test_turned_images_and_the_way_back(photo: Path, turn: int, box: tuple[float, ...] | None) -> None:
+    upright = CroppedImage(str(photo), box) if box else str(photo)  # type: ignore[arg-type]
+    before = np.asarray(load_image(upright))
+    after = np.asarray(load_image(turned_source(upright, turn)))
+    np.testing.assert_array_equal(after, np.rot90(before, turn // 90))
+    y, x = np.mgrid[: after.shape[0], : after.shape[1]].reshape(2, -1)
+    points = np.stack([x, y], axis=1).astype(np.float32)
+    back = upright_points(points, turn, before.shape[1::-1]).astype(int)
+    np.testing.assert_array_equal(before[back[:, 1], back[:, 0]], after[y, x])
+
+
+def test_turns_add_up_and_belong_to_the_fingerprint(photo: Path) -> None:
+    source = turned_source(str(photo), 90)
+    assert isinstance(source, TurnedImage)
+    assert turned_source(source, 270) == str(photo)
+    assert turned_source(source, 180) == TurnedImage(str(photo), 270)
+    digest = content_digest(photo)
+    assert source_contents([str(photo), source]) == [[digest], [digest, "turn 90"]]
+
+
+def test_turns_of_a_table(photo: Path) -> None:
+    table = pd.DataFrame({"path": [str(photo)] * 2, "crop": ["0 0 50 50", None], "turn": [180, 0]})
+    turned = TurnedImage(CroppedImage(str(photo), (0, 0, 50, 50)), 180)
+    assert image_sources(table) == [turned, str(photo)]

@@ -59,15 +59,42 @@ class CroppedImage(os.PathLike[str]):
         return f"{self.path} [{' '.join(f'{side:g}' for side in self.box)}]"
 
 
-Source = str | CroppedImage
-"""Where an image of a table is: its file, or a part of its file."""
+@dataclass(frozen=True)
+class TurnedImage(os.PathLike[str]):
+    """An image file or a part of one, turned; stands wherever a path does.
+
+    Attributes:
+        source: the upright image.
+        turn: 90, 180 or 270 degrees, counter-clockwise.
+    """
+
+    source: str | CroppedImage
+    turn: int
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.source)
+
+    def __str__(self) -> str:
+        return f"{self.source} turned by {self.turn}°"
+
+
+Source = str | CroppedImage | TurnedImage
+"""Where an image of a table is: its file, or a part of its file, as it is or turned."""
+
+TURNS = {
+    90: Image.Transpose.ROTATE_90,
+    180: Image.Transpose.ROTATE_180,
+    270: Image.Transpose.ROTATE_270,
+}
+"""Turns in degrees, counter-clockwise, that move pixels without changing them."""
 
 
 def image_sources(table: pd.DataFrame) -> list[Source]:
     """Return where every image of a table is.
 
     Args:
-        table: column `path`, and optionally `crop` ("left top right bottom" in pixels, empty for none).
+        table: column `path`, and optionally `crop` ("left top right bottom" in pixels, empty for none) and
+            `turn` (degrees counter-clockwise, 0 for none).
     """
     sources: list[Source] = [*table["path"].astype(str)]
     if "crop" in table:
@@ -75,11 +102,40 @@ def image_sources(table: pd.DataFrame) -> list[Source]:
         for row, text in crops.items():
             left, top, right, bottom = map(float, str(text).split())
             sources[int(str(row))] = CroppedImage(str(sources[int(str(row))]), (left, top, right, bottom))
+    if "turn" in table:
+        for row, turn in enumerate(table["turn"].to_numpy(np.int64).tolist()):
+            sources[row] = turned_source(sources[row], turn)
     return sources
 
 
+def turned_source(source: Source, turn: int) -> Source:
+    """Return an image turned by some degrees (counter-clockwise, a multiple of 90) from how it stands now."""
+    upright, before = (source.source, source.turn) if isinstance(source, TurnedImage) else (source, 0)
+    turn = (before + turn) % 360
+    return TurnedImage(upright, turn) if turn else upright
+
+
+def upright_points(points: NDArray[np.float32], turn: int, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return where points of a turned image lie in the upright one.
+
+    Args:
+        points: `[m, 2]` x and y in pixels of the turned image, pixel centres at integers.
+        turn: 0 or one of `TURNS`.
+        size: width and height of the upright image.
+    """
+    width, height = size
+    x, y = points[:, 0], points[:, 1]
+    if turn == 90:
+        x, y = width - 1 - y, x
+    elif turn == 180:
+        x, y = width - 1 - x, height - 1 - y
+    elif turn == 270:
+        x, y = y, height - 1 - x
+    return np.stack([x, y], axis=1)
+
+
 def load_image(
-    path: str | Path | CroppedImage, at_least: int | None = None, max_pixels: int = MAX_PIXELS
+    path: str | Path | CroppedImage | TurnedImage, at_least: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
     """Decode an image file to 8-bit RGB, upright according to its EXIF orientation.
 
@@ -103,6 +159,8 @@ def load_image(
         LandmarkRetrievalError: the system cannot read it now (`TRANSIENT`).
         MemoryError: there is no memory for it now.
     """
+    if isinstance(path, TurnedImage):
+        return load_image(path.source, at_least, max_pixels).transpose(TURNS[path.turn])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -177,14 +235,18 @@ def source_contents(
     """Return what fingerprints of work on images hold of them, so that a changed photo is read again.
 
     Args:
-        sources: images, or parts of them, of which the sides follow the digest.
+        sources: images, or parts of them, of which the sides follow the digest, then the turn.
         contents: `content_digest` of each; read now when None.
     """
     digests = map(content_digest, sources) if contents is None else map(str, contents)
-    return [
-        [content, *(source.box if isinstance(source, CroppedImage) else ())]
-        for source, content in zip(sources, digests, strict=True)
-    ]
+    return [[content, *_part(source)] for source, content in zip(sources, digests, strict=True)]
+
+
+def _part(source: Source) -> list[float | str]:
+    """Return what part of its file an image is, and how it is turned; nothing for the whole, upright file."""
+    if isinstance(source, TurnedImage):
+        return [*_part(source.source), f"turn {source.turn}"]
+    return [*source.box] if isinstance(source, CroppedImage) else []
 
 
 def image_shards(

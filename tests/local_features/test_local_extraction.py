@@ -280,3 +280,15 @@ def test_beside_a_gpu_images_are_read_in_the_background(table, config, monkeypat
     assert found.keys() == expected.keys()
     for name in found:
         np.testing.assert_array_equal(found[name], expected[name])
+
+
+@pytest.mark.parametrize("turn", [90, 180, 270])
+def test_keypoints_of_a_turned_image_are_those_of_the_upright_one(table, config, tmp_path, turn):
+    both = table.iloc[[0, 0]].reset_index(drop=True).assign(image_id=["upright", "turned"], turn=[0, turn])
+    store = ShardStore(str(tmp_path / "turned"))
+    store.run(plan_local_extraction(both, config))
+    upright, turned = (LocalFeatureStore(store).get(row) for row in (0, 1))
+    assert turned.size == upright.size
+    # SIFT describes a corner alike however it is turned, so most keypoints are found again where they were.
+    distances = np.linalg.norm(turned.keypoints[:, None] - upright.keypoints[None], axis=2).min(axis=1)
+    assert np.mean(distances < 3) > 0.7

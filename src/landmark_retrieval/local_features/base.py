@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from landmark_retrieval.images import Source, TurnedImage, upright_points
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,17 @@ class LocalFeatures:
         return LocalFeatures(
             self.keypoints[order], self.descriptors[order], self.scores[order], self.scales[order], self.size
         )
+
+    def upright(self, source: Source) -> LocalFeatures:
+        """Return features of a turned image with keypoints and size of the upright one; others as they are.
+
+        Args:
+            source: the image that was described.
+        """
+        if not isinstance(source, TurnedImage):
+            return self
+        size = self.size if source.turn == 180 else self.size[::-1]
+        return replace(self, keypoints=upright_points(self.keypoints, source.turn, size), size=size)
 
 
 class LocalFeatureExtractor(ABC):

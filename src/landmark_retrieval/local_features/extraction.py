@@ -125,6 +125,8 @@ def plan_local_extraction(
 ) -> ShardPlan:
     """Plan the extraction of the images of a table, without its train images if `config` says so.
 
+    Keypoints of a turned image (column `turn`) are in pixels of the upright one.
+
     Shards hold `rows` int64 `[b]`, `offsets` int64 `[b + 1]` (image i has the features offsets[i] to
     offsets[i + 1]), `keypoints`, `descriptors` (float16), `scores`, `scales` as in `LocalFeatures`,
     `image_size` int32 `[b, 2]` (width, height) and `reasons` str `[b]` ("" where readable).
@@ -178,7 +180,7 @@ def compute_shard(
                 reasons[position] = str(image)
                 found.append(LocalFeatures.empty(dimensions))
             else:
-                found.append(extract_features(image, config, pca))
+                found.append(extract_features(image, config, pca).upright(paths[position]))
             progress.update()
     return {
         "rows": np.arange(start, start + len(paths), dtype=np.int64),

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from landmark_retrieval.images import CroppedImage, UnreadableImageError, load_image
+from landmark_retrieval.images import Source, UnreadableImageError, load_image
 
 QUALITY = 78
 """JPEG quality of thumbnails."""
 
 
-def thumbnails(paths: Mapping[int, str | Path | CroppedImage], side: int) -> dict[int, bytes]:
+def thumbnails(paths: Mapping[int, Path | Source], side: int) -> dict[int, bytes]:
     """Return small JPEG pictures; an image that cannot be read becomes a grey square.
 
     Args:
@@ -30,7 +30,7 @@ def thumbnails(paths: Mapping[int, str | Path | CroppedImage], side: int) -> dic
         return dict(zip(paths, pictures, strict=True))
 
 
-def thumbnail(path: str | Path | CroppedImage, side: int) -> bytes:
+def thumbnail(path: Path | Source, side: int) -> bytes:
     """Return one picture, as `thumbnails`."""
     try:
         image = load_image(path, at_least=side)
