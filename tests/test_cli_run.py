@@ -18,15 +18,15 @@ from PIL import Image
 from kedro_project import DESCRIPTOR, PARAMETERS, Project
 from landmark_retrieval.cli import cli
 from landmark_retrieval.collection import SplitRows
+from landmark_retrieval.collection.naming import data_set_name
 from landmark_retrieval.evaluation import VARIANTS
-from landmark_retrieval.hooks import data_set_name
 
 Edit = Callable[[Project, Callable[[pd.DataFrame], pd.DataFrame]], None]
 BAD_IMAGES = {
     # name: split, landmark, part of the reason that is reported
     "missing": ("index", "4", "file not found"),
     "truncated": ("query", "3", "truncated"),
-    "text": ("train", "3", "cannot identify image file"),
+    "text": ("train", "3", "no picture of a known kind"),
     "tiny": ("index", "3", "1x1"),
 }
 
@@ -105,12 +105,12 @@ def test_unreadable_query_scores_nothing_and_counts(bad_images: Project) -> None
     ("change", "expected"),
     [
         (
-            lambda table: pd.concat([table, table.iloc[[3]]]),
-            "duplicate image_id 'piazza_san_marco_00' in line 5 and line 16",
+            lambda table: pd.concat([table, table.iloc[[3]].assign(path="images/another.jpg")]),
+            "lines 5 and 16: duplicate image_id 'piazza_san_marco_00'",
         ),
         (
             lambda table: table.assign(split=table["split"].replace("train", "trian")),
-            "line 3: split 'trian' of image 'london_bridge_01' is unknown; allowed are query, index, train",
+            ": split 'trian' of image 'london_bridge_01' is unknown; allowed are query, index, train",
         ),
         (
             lambda table: table.assign(

@@ -10,9 +10,9 @@ from kedro.validation.type_extractor import TypeExtractor
 from pydantic import BaseModel
 
 from kedro_project import ROOT, Project
+from landmark_retrieval.collection.naming import data_set_name
 from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.hooks import data_set_name
 from landmark_retrieval.pipeline_registry import register_pipelines
 
 CONF = ROOT / "conf"

@@ -1,16 +1,21 @@
 import errno
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from landmark_retrieval import images
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import (
     MIN_SIDE,
+    SUFFIXES,
     UnreadableImageError,
     content_digest,
+    is_picture,
     load_image,
     resize_long_side,
 )
@@ -162,9 +167,53 @@ def test_huge_images_are_refused_before_decoding(tmp_path):
     gradient().save(tmp_path / "a.jpg")
     with pytest.raises(UnreadableImageError, match="64x40 pixels, more than 1000"):
         load_image(tmp_path / "a.jpg", max_pixels=1000)
-    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
-    with pytest.raises(UnreadableImageError, match="pixels"):
+    header = struct.pack(">4s2I5B", b"IHDR", 60_000, 50_000, 8, 0, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    data = b"IDAT" + zlib.compress(b"")
+    bomb += struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data))
+    (tmp_path / "bomb.png").write_bytes(bomb)
+    with pytest.raises(UnreadableImageError, match=r"60000x50000 pixels, decoding would take 2\.8 GiB"):
         load_image(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [
+        *[("RGB", "a.jpg"), ("CMYK", "a.jpg"), ("L", "a.png"), ("P", "a.png"), ("1", "a.png")],
+        *[("I;16", "a.png"), ("RGB", "a.webp"), ("RGBA", "a.png"), ("RGB", "a.tif")],
+    ],
+)
+def test_large_images_come_out_smaller_and_alike(tmp_path, monkeypatch, mode, name):
+    upright = gradient(310, 200)
+    stored = upright.transpose(Image.Transpose.ROTATE_90)
+    if mode == "I;16":
+        stored = Image.fromarray(np.asarray(stored.convert("L")).astype(np.uint16) * 257)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored.convert(mode).save(tmp_path / name, exif=exif)
+    whole = load_image(tmp_path / name)
+    assert whole.size == (310, 200)
+    monkeypatch.setattr(images, "LARGE_PIXELS", 310 * 200 // 3)
+    smaller = load_image(tmp_path / name)
+    assert smaller.size == (155, 100)
+    assert difference(whole.resize(smaller.size, Image.Resampling.BOX), smaller) < (12 if mode == "1" else 3)
+    part = load_image(images.CroppedImage(str(tmp_path / name), (0, 0, 300, 200)))
+    assert part.size == (300, 200), "parts are given in pixels of the whole image"
+
+
+@pytest.mark.parametrize(
+    "name", ["photo.heic", "photo.jfif", "photo.jpe", "photo.avif", "photo.jp2", "a.mpo", "x"]
+)
+def test_content_decides_not_the_ending(tmp_path, name):
+    kinds = {".heic": "HEIF", ".avif": "AVIF", ".jp2": "JPEG2000", ".mpo": "MPO"}
+    gradient().save(tmp_path / name, format=kinds.get(Path(name).suffix, "JPEG"))
+    assert difference(load_image(tmp_path / name), gradient()) < 6
+    assert is_picture(tmp_path / name)
+    assert Path(name).suffix in {*SUFFIXES, ""}
+    (tmp_path / name).write_text("P5 is how a text may begin, too")
+    assert not is_picture(tmp_path / name)
+    with pytest.raises(UnreadableImageError, match="cannot be decoded"):
+        load_image(tmp_path / name)
 
 
 def test_formats_that_need_other_programs_are_not_decoded(tmp_path):

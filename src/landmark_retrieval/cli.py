@@ -11,8 +11,9 @@ import click
 from landmark_retrieval.commands.convert_checkpoint import convert_checkpoint
 from landmark_retrieval.commands.data_set import data_set
 from landmark_retrieval.commands.environments import check_environment
-from landmark_retrieval.commands.errors import plain_errors
+from landmark_retrieval.commands.errors import in_words, plain_errors
 from landmark_retrieval.commands.evaluate import evaluate
+from landmark_retrieval.commands.photos import check_photos
 from landmark_retrieval.commands.search import search
 from landmark_retrieval.commands.serve import serve
 from landmark_retrieval.configuration import unknown_option
@@ -117,6 +118,15 @@ def _parameter_problems(message: str) -> str:
     return "; ".join(" ".join(problem.split()) for problem in re.split(r"\n- (?=Parameter ')", problems))
 
 
+def _reads_photos(options: dict[str, Any]) -> bool:
+    """Tell whether a run with these options starts with the folder of photos."""
+    named = {*options["pipelines"], *([options["pipeline"]] if options.get("pipeline") else [])}
+    parts = any(
+        options.get(name) for name in ("node_names", "from_nodes", "from_inputs", "namespaces", "tags")
+    )
+    return not parts and (not named or bool(named & {"__default__", "features"}))
+
+
 def _run_with_plain_errors() -> click.Command:
     """Return Kedro's own `run`, which prints what users are meant to read as one line."""
     from kedro.config import MissingConfigException
@@ -131,6 +141,11 @@ def _run_with_plain_errors() -> click.Command:
     @functools.wraps(original)
     def callback(*args: Any, **kwargs: Any) -> Any:
         check_environment(kwargs["env"], kwargs["conf_source"])
+        if _reads_photos(kwargs):
+            try:
+                check_photos(kwargs["env"], kwargs["conf_source"], kwargs["params"])
+            except LandmarkRetrievalError as error:
+                raise click.ClickException(in_words(error)) from error
         for name in kwargs["pipelines"]:
             if name not in pipelines:
                 raise click.ClickException(unknown_option(name, sorted(pipelines), kind="pipeline"))
@@ -139,7 +154,7 @@ def _run_with_plain_errors() -> click.Command:
         except ParameterValidationError as error:
             raise click.ClickException(_parameter_problems(str(error))) from error
         except (LandmarkRetrievalError, MissingConfigException) as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
+            raise click.ClickException(in_words(error)) from error
         except DatasetError as error:
             raise click.ClickException(" ".join(str(error.__cause__ or error).split())) from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 import warnings
@@ -42,34 +41,8 @@ RUN_FACTS = "run_facts"
 PHOTOS = "photos"
 """Catalog entry of the photos, the only input that no stage makes."""
 
-RUNTIME_OPTIONS = ("image_root", "data_root", "distractors")
+RUNTIME_OPTIONS = ("image_root", "labels", "data_root", "distractors")
 """Options of `kedro run --params` that the catalog reads; all others are parameter groups."""
-
-
-def data_set_name(
-    configured: str | None,
-    image_root: str | None,
-    data_root: str | None = None,
-    distractors: bool = False,
-) -> str:
-    """Name the folder of a data set's artifacts (the OmegaConf resolver `data_set_name` in the catalog).
-
-    Args:
-        configured: the environment's own name for its data set, used unless photos are given.
-        image_root: folder of photos given on the command line, or None.
-        data_root: folder of a public data set given on the command line, or None.
-        distractors: whether its distractors are used.
-
-    Returns:
-        `configured`, or the folder's name (for a public data set its own) with a digest of the folder's full
-        path, so that two folders never mix.
-    """
-    folder = image_root or data_root
-    if folder is None:
-        return configured or "none"
-    path = Path(folder).expanduser().resolve()
-    name = path.name if image_root else f"{configured}{'_1m' if distractors else ''}"
-    return f"{name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
 
 
 class ArtifactHooks:
@@ -92,8 +65,8 @@ class ArtifactHooks:
         for name in RUNTIME_OPTIONS:
             if name in parameters["parameters"] and name not in read:
                 raise LandmarkRetrievalError(
-                    f"'{name}' has no meaning in this environment: image_root belongs to --env folder, "
-                    "data_root to gldv2, roxford5k and rparis6k, distractors to the last two"
+                    f"'{name}' has no meaning in this environment: image_root and labels belong to --env "
+                    "folder, data_root to gldv2, roxford5k and rparis6k, distractors to the last two"
                 )
 
     @hook_impl(tryfirst=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,20 +14,38 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pillow_heif
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from landmark_retrieval.errors import LandmarkRetrievalError
 
 MIN_SIDE = 16
 """Images whose short side is below this many pixels carry nothing to describe and count as unreadable."""
 
-MAX_PIXELS = 200_000_000
-"""Images with more pixels than this are refused before decoding (decompression bombs)."""
+MAX_DECODED_BYTES = 2**30
+"""Images that would take more memory than this while they are decoded are refused before it (bombs)."""
 
+LARGE_PIXELS = 50_000_000
+"""Whole images with more pixels than this are made smaller, while or right after they are decoded."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "PPM", "AVIF")
-"""Formats that are decoded (MPO as JPEG); others need programs of their own (EPS) or hold no photos."""
+_NO_PHOTOS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "FITS", "SPIDER", "MCIDAS"})
+"""What Pillow opens but what needs programs of its own, only has a stub, or holds no photos."""
+
+_SURE = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "AVIF", "HEIF")
+"""Formats that are known by their first bytes alone, without a fitting name of the file."""
+
+Image.init()
+pillow_heif.register_heif_opener()
+Image.MAX_IMAGE_PIXELS = None  # `load_image` has its own limit, which knows how a format is decoded
+
+FORMATS = tuple(sorted(name for name in Image.OPEN if name not in _NO_PHOTOS))
+"""Formats that are decoded: Pillow's, and HEIC by pillow-heif."""
+
+SUFFIXES = frozenset(
+    suffix for suffix, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO")
+)
+"""Endings of file names, in lower case, that promise one of `FORMATS`."""
 
 
 TRANSIENT = frozenset(
@@ -134,13 +153,27 @@ def upright_points(points: NDArray[np.float32], turn: int, size: tuple[int, int]
     return np.stack([x, y], axis=1)
 
 
+def is_picture(path: str | Path) -> bool:
+    """Tell by its first bytes whether a file is a picture, whatever it is called; nothing is decoded."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=_SURE):
+                return True
+    except Exception:  # plugins raise many types on what is not theirs
+        return False
+
+
 def load_image(
-    path: str | Path | CroppedImage | TurnedImage, at_least: int | None = None, max_pixels: int = MAX_PIXELS
+    path: str | Path | CroppedImage | TurnedImage,
+    at_least: int | None = None,
+    max_pixels: int | None = None,
 ) -> Image.Image:
     """Decode an image file to 8-bit RGB, upright according to its EXIF orientation.
 
     Animations give their first frame; 16-bit, palette, grey, CMYK and transparent images are converted
-    (transparency on white).
+    (transparency on white). Whole images of more than `LARGE_PIXELS` come out smaller by a whole factor,
+    always the same one, so a panorama takes no more memory than a photo.
 
     Args:
         path: the image file, or a part of one.
@@ -148,7 +181,7 @@ def load_image(
             be decoded at 1/2, 1/4 or 1/8 of its size, which is several times faster, as long as its long
             side stays at least 1.5 times this and its short side four times `MIN_SIDE`. None decodes at full
             size, as parts of images always are.
-        max_pixels: images with more are refused before decoding.
+        max_pixels: images with more are refused before decoding; None for no limit but that of memory.
 
     Returns:
         An RGB image of at least `MIN_SIDE` pixels a side.
@@ -165,15 +198,17 @@ def load_image(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as image:
-                if image.width * image.height > max_pixels:
+                if max_pixels is not None and image.width * image.height > max_pixels:
                     raise UnreadableImageError(
                         f"{image.width}x{image.height} pixels, more than {max_pixels} allowed"
                     )
-                if at_least is not None and not isinstance(path, CroppedImage):
-                    ratio = min(1.0, max(1.5 * at_least / max(image.size), 4 * MIN_SIDE / min(image.size)))
-                    image.draft(None, (round(image.width * ratio), round(image.height * ratio)))
+                whole = not isinstance(path, CroppedImage)
+                factor = _reduction(image.size) if whole else 1
+                drafted = _draft(image, at_least, factor) if whole else 1
+                _check_memory(image, drafted)
                 image.load()
-                upright = ImageOps.exif_transpose(image)
+                smaller = _reduce(image, -(-factor // drafted))
+                upright: Image.Image = ImageOps.exif_transpose(smaller)
                 if isinstance(path, CroppedImage):
                     upright = _crop(upright, path.box)
                 rgb = _to_rgb(upright)
@@ -181,14 +216,79 @@ def load_image(
         raise
     except FileNotFoundError:
         raise UnreadableImageError("file not found") from None
-    except Image.DecompressionBombError as error:
-        raise UnreadableImageError(str(error)) from None
+    except UnidentifiedImageError:
+        raise UnreadableImageError(f"cannot be decoded ({_unknown(path)})") from None
     except Exception as error:  # decoders raise many types on damaged files
         _raise_if_transient(path, error)
         raise UnreadableImageError(f"cannot be decoded ({type(error).__name__}: {error})") from None
     if min(rgb.size) < MIN_SIDE:
         raise UnreadableImageError(f"{rgb.width}x{rgb.height} pixels, below {MIN_SIDE} on one side")
     return rgb
+
+
+def _unknown(path: str | os.PathLike[str]) -> str:
+    return "it is empty" if file_state(path)[0] == 0 else "its content is no picture of a known kind"
+
+
+def _reduction(size: tuple[int, int]) -> int:
+    """Return the whole factor that brings an image below `LARGE_PIXELS`."""
+    factor = math.ceil(math.sqrt(size[0] * size[1] / LARGE_PIXELS))
+    return max(1, min(factor, min(size) // (4 * MIN_SIDE)))
+
+
+def _draft(image: Image.Image, at_least: int | None, factor: int) -> int:
+    """Let a JPEG be decoded smaller, and return by which factor; 1 for other formats."""
+    if image.format not in ("JPEG", "MPO"):
+        return 1
+    ratio = 1.0
+    if at_least is not None:
+        ratio = min(1.0, max(1.5 * at_least / max(image.size), 4 * MIN_SIDE / min(image.size)))
+    wanted = max(step for step in (1, 2, 4, 8) if step <= 1 / ratio)
+    needed = min(8, 1 << (factor - 1).bit_length())
+    step = max(wanted, needed)
+    width = image.width
+    image.draft(None, (image.width // step, image.height // step))
+    return round(width / image.width)
+
+
+def _check_memory(image: Image.Image, drafted: int) -> None:
+    """Refuse an image that would take more than `MAX_DECODED_BYTES` to decode, and say its size."""
+    depth = {"1": 1, "L": 1, "I;16": 6, "I;16B": 6}.get(image.mode, 4)
+    if image.mode in ("P", "PA", "LA", "RGBA") or "transparency" in image.info:
+        depth = 8  # converted before it can be reduced
+    if image.format in ("WEBP", "AVIF", "HEIF"):
+        depth = max(depth, 8)  # their libraries hold a second copy
+    needed = image.width * image.height * depth
+    if image.info.get("progressive"):  # all coefficients are held, 2 bytes each
+        planes = [across * down for _, across, down, _ in image.layer]  # type: ignore[attr-defined]
+        needed += image.width * image.height * drafted**2 * 2 * sum(planes) // max(planes)
+    if needed > MAX_DECODED_BYTES:
+        raise UnreadableImageError(
+            f"{image.width * drafted}x{image.height * drafted} pixels, decoding would take "
+            f"{needed / 2**30:.1f} GiB of memory, more than {MAX_DECODED_BYTES / 2**30:g} allowed"
+        )
+
+
+def _reduce(image: Image.Image, factor: int) -> Image.Image:
+    """Make an image smaller by a whole factor, as the mean of squares of pixels; it keeps its orientation."""
+    if factor <= 1:
+        return image
+    if image.mode.startswith("I;16"):
+        values = np.asarray(image)
+        height, width = (side // factor for side in values.shape)
+        total = np.zeros((height, width), np.uint32)
+        for top, left in np.ndindex(factor, factor):
+            total += values[top::factor, left::factor][:height, :width]
+        smaller = Image.fromarray((total // factor**2).astype(np.uint16))
+    else:
+        if image.mode in ("1", "P", "PA"):
+            clear = image.mode == "PA" or "transparency" in image.info
+            image = image.convert("L" if image.mode == "1" else "RGBA" if clear else "RGB")
+        smaller = image.reduce(factor)
+    orientation = image.getexif().get(ExifTags.Base.Orientation)
+    if orientation is not None:
+        smaller.getexif()[ExifTags.Base.Orientation] = orientation
+    return smaller
 
 
 def _raise_if_transient(path: str | os.PathLike[str], error: Exception) -> None:
@@ -300,7 +400,10 @@ def _crop(image: Image.Image, box: tuple[float, float, float, float]) -> Image.I
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+    if image.mode.startswith("I;16"):
+        grey = np.asarray(image)
+        return Image.fromarray(np.uint8(grey // 257 if grey.max(initial=0) > 255 else grey)).convert("RGB")
+    if image.mode in ("I", "F"):
         values: NDArray[np.float64] = np.asarray(image, dtype=np.float64)
         top = 65535.0 if values.max(initial=0) > 255 else 255.0
         return Image.fromarray(np.uint8(np.clip(values / top, 0, 1) * 255)).convert("RGB")

@@ -6,11 +6,16 @@ import warnings
 
 from omegaconf.resolvers import oc
 
-from landmark_retrieval.hooks import ArtifactHooks, ExperimentHooks, TimingHooks, data_set_name
+from landmark_retrieval.collection.naming import data_set_name
+from landmark_retrieval.late_hooks import LateHooks
+
+with warnings.catch_warnings(record=True):
+    # Kedro loads the commands of kedro-mlflow; MLflow then warns of one of its classes, whatever filters say.
+    import kedro_mlflow.mlflow  # noqa: F401
 
 # ExperimentHooks extends kedro-mlflow's hook, which must not be registered a second time.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow")
-HOOKS = (ArtifactHooks(), TimingHooks(), ExperimentHooks())
+HOOKS = (LateHooks(),)
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

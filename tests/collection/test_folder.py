@@ -1,12 +1,20 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from landmark_retrieval.collection import prepare_image_table, read_image_folder
+from landmark_retrieval.collection import (
+    prepare_collection,
+    prepare_image_table,
+    read_collection,
+    read_image_folder,
+)
 from landmark_retrieval.errors import LandmarkRetrievalError
 
 HEADER = "image_id,path,split,landmark_id\n"
@@ -67,7 +75,7 @@ def test_accepts_a_byte_order_mark_blank_lines_and_spaced_headers(tmp_path: Path
 def test_errors_name_file_and_line(tmp_path: Path) -> None:
     folder = write(tmp_path, HEADER + "a,a.jpg,query,1\n\nb,b.jpg,index,1\na,c.jpg,index,1\n", "a.jpg")
     message = refusal(folder)
-    assert str(folder / "images.csv") in message and "line 2" in message and "line 5" in message
+    assert str(folder / "images.csv") in message and "lines 2 and 5" in message
     write(tmp_path, HEADER + "a,a.jpg,query,1\nb,b.jpg,idnex,1\n")
     assert "line 3" in refusal(folder)
 
@@ -77,10 +85,7 @@ def test_errors_name_file_and_line(tmp_path: Path) -> None:
     [
         ("", "empty"),
         (HEADER, "no rows"),
-        (
-            "image_id;path;split;landmark_id\na;a.jpg;query;1\n",
-            "column image_id, path, landmark_id is missing",
-        ),
+        ("image_id|path|split|landmark_id\na|a.jpg|query|1\n", "column image_id, path is missing"),
         (HEADER + "a,a.jpg,query,1,more\n", "more fields"),
         (HEADER + "a,a.jpg,query,1\nb,b.jpg,index,1,more\n", "line 3"),
         (HEADER + 'a,"a.jpg,query,1\n', "cannot be read"),
@@ -178,35 +183,151 @@ def test_the_order_of_the_file_system_does_not_matter(
 ) -> None:
     touch(tmp_path, *(f"l{number % 4}/{number}.jpg" for number in range(40)))
     straight = prepare_image_table(read_image_folder(tmp_path))
-    walk = os.walk
-    monkeypatch.setattr(
-        os,
-        "walk",
-        lambda *args, **kwargs: ((a, b, c[::-1]) for a, b, c in reversed(list(walk(*args, **kwargs)))),
-    )
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: nullcontext(list(scandir(path))[::-1]))
     assert prepare_image_table(read_image_folder(tmp_path)).equals(straight)
-
-
-def test_names_that_cannot_be_written_down_are_skipped(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    touch(tmp_path, "l/a.jpg", "l/b.jpg")
-    try:
-        Path(os.fsdecode(os.fsencode(tmp_path / "l") + b"/\xff.jpg")).write_bytes(b"picture")
-    except OSError:
-        pytest.skip("this file system refuses names that are not UTF-8")
-    assert len(read_image_folder(tmp_path)) == 2
-    assert "rename it" in caplog.text
 
 
 def test_says_what_it_expects(tmp_path: Path) -> None:
     for root in (tmp_path / "nowhere", tmp_path):
         message = refusal(root)
         assert str(root) in message and "images.csv" in message and "sub-folder" in message
-    touch(tmp_path, "a.jpg", "b.jpg", "distractors/c.jpg", "l/notes.txt")
-    assert "no sub-folders" in refusal(tmp_path)
+    touch(tmp_path, "l/notes.txt", ".hidden.jpg")
+    assert "no photos here (1 hidden, 1 not a picture)" in refusal(tmp_path)
 
 
 def test_landmarks_with_single_images_cannot_be_queried(tmp_path: Path) -> None:
     touch(tmp_path, "l/a.jpg", "m/b.jpg")
     assert "split 'query'" in refusal(tmp_path)
+
+
+def test_a_flat_folder_and_one_sub_folder_have_no_landmarks(tmp_path: Path) -> None:
+    touch(tmp_path / "flat", "a.jpg", "b.jpg")
+    touch(tmp_path / "one", "holiday/a.jpg", "holiday/b.jpg", "c.jpg")
+    touch(tmp_path / "explicit", "tower/a.jpg", "distractors/b.jpg")
+    touch(tmp_path / "two", "tower/a.jpg", "mill/b.jpg")
+    assert "landmark" not in read_image_folder(tmp_path / "flat")
+    assert "landmark" not in read_image_folder(tmp_path / "one")
+    assert read_image_folder(tmp_path / "explicit")["landmark"].dropna().tolist() == ["tower"]
+    assert sorted(read_image_folder(tmp_path / "two")["landmark"]) == ["mill", "tower"]
+    assert "landmark" not in read_image_folder(tmp_path / "two", labels="none")
+
+
+def test_labels_of_a_table_can_be_left_aside(tmp_path: Path) -> None:
+    folder = write(tmp_path, HEADER + "0001,a.jpg,query,1\nNA,b.jpg,index,1\n", "a.jpg", "b.jpg")
+    raw = read_image_folder(folder, labels="none")
+    assert list(raw) == ["image_id", "path"] and raw["image_id"].tolist() == ["0001", "NA"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("images.csv", "Path;Image_ID;Landmark ID\na.jpg;00012;1\nb, c.jpg;1e5;\n"),
+        ("images.tsv", "path\timage-id\tlandmark_id\na.jpg\t00012\t1\nb, c.jpg\t1e5\t\n"),
+        ("Images.csv", '\ufeffpath,image_id,landmark_id\r\na.jpg,00012,1\r\n"b, c.jpg",1e5,\r\n'),
+    ],
+)
+def test_tables_as_programs_write_them(tmp_path: Path, name: str, text: str) -> None:
+    touch(tmp_path, "a.jpg", "b, c.jpg")
+    for data in (text.encode(), text.removeprefix("\ufeff").encode("utf-16")):
+        (tmp_path / name).write_bytes(data)
+        raw = read_image_folder(tmp_path)
+        assert raw["image_id"].tolist() == ["00012", "1e5"]
+        assert [Path(path).name for path in raw["path"]] == ["a.jpg", "b, c.jpg"]
+        assert raw["landmark_id"].tolist()[0] == "1" and raw["landmark_id"].isna().tolist() == [False, True]
+
+
+def test_parquet_tables(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    table = pd.DataFrame({"path": ["a.jpg", "b.jpg", "c.jpg"], "image_id": ["NA", "True", "007"]})
+    table.assign(landmark_id=pd.array([1, None, 1], dtype="Int64"), split="index").to_parquet(
+        tmp_path / "images.parquet"
+    )
+    raw = read_image_folder(tmp_path)
+    assert raw["image_id"].tolist() == ["NA", "True", "007"]
+    assert raw["landmark_id"].fillna("none").tolist() == ["1", "none", "1"]
+
+
+def test_only_paths_are_needed(tmp_path: Path) -> None:
+    touch(tmp_path, "x/a.jpg", "x/a.png", "b 1.jpg")
+    (tmp_path / "images.csv").write_text("path\nx/a.jpg\nx/a.png\nb 1.jpg\n")
+    assert read_image_folder(tmp_path)["image_id"].tolist() == ["x/a", "x/a-2", "b_1"]
+
+
+@pytest.mark.parametrize(
+    ("written", "on_disk"),
+    [
+        (unicodedata.normalize("NFC", "Café.jpg"), unicodedata.normalize("NFD", "Café.jpg")),
+        (unicodedata.normalize("NFD", "Café.jpg"), unicodedata.normalize("NFC", "Café.jpg")),
+        ("img.jpg", "IMG.JPG"),
+        (" img.jpg ", "img.jpg"),
+        (r"Album\img.jpg", "Album/img.jpg"),
+        ("album/CAFÉ.jpg", unicodedata.normalize("NFD", "Album/Café.JPG")),
+    ],
+)
+def test_names_are_found_however_they_are_written(
+    tmp_path: Path, written: str, on_disk: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, on_disk, "other.jpg")
+    (tmp_path / "images.csv").write_text(f'path\n"{written}"\nother.jpg\n')
+    raw = read_collection(tmp_path)
+    assert Path(raw.table["path"].iloc[0]) == tmp_path / on_disk
+    assert raw.files["what"].tolist() == ["used", "used", "table"]
+    assert "written differently" in caplog.text and written in raw.files["why"].iloc[0]
+
+
+def test_a_name_that_could_mean_two_files_is_missing(tmp_path: Path) -> None:
+    touch(tmp_path, "IMG.jpg", "Img.jpg", "other.jpg", "loose.jpg")
+    (tmp_path / "images.csv").write_text("path\nimg.jpg\nother.jpg\n")
+    files = read_collection(tmp_path).files.set_index("path")["what"].to_dict()
+    assert files == {
+        "img.jpg": "missing",
+        "other.jpg": "used",
+        "IMG.jpg": "not listed",
+        "Img.jpg": "not listed",
+        "loose.jpg": "not listed",
+        "images.csv": "table",
+    }
+
+
+def test_one_file_is_one_image(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b.jpg")
+    (tmp_path / "link.jpg").symlink_to("a.jpg")
+    (tmp_path / "images.csv").write_text("path,split\na.jpg,query\nlink.jpg,query\nb.jpg,index\n")
+    raw = read_collection(tmp_path)
+    assert raw.table["image_id"].tolist() == ["a", "b"]
+    assert raw.files.set_index("path").loc["link.jpg", ["what", "other"]].tolist() == [
+        "linked twice",
+        "a.jpg",
+    ]
+    (tmp_path / "images.csv").write_text("path,split\na.jpg,query\nlink.jpg,index\nb.jpg,index\n")
+    assert "lines 2 and 3: one file has split 'query' and 'index'" in refusal(tmp_path)
+
+
+def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    (tmp_path / "images.csv").write_text(
+        HEADER + "a,a.jpg,query,1\na,../x.jpg,index,tower\nb c,c.jpg,idnex,1\nd,,index,1\n"
+    )
+    with pytest.raises(LandmarkRetrievalError) as caught:
+        prepare_collection(read_collection(tmp_path))
+    lines = str(caught.value).splitlines()
+    assert lines[0] == f"{tmp_path / 'images.csv'}: 6 faults"
+    for place, words in (
+        ("line 3:", "leaves the folder"),
+        ("lines 2 and 3:", "duplicate image_id 'a'"),
+        ("line 4:", "'b c' holds white space"),
+        ("line 5:", "no path"),
+        ("line 4:", "split 'idnex'"),
+        ("line 3:", "landmark_id 'tower'"),
+    ):
+        assert any(line.startswith(f"- {place}") and words in line for line in lines), words
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "closed/b.jpg")
+    (tmp_path / "closed").chmod(0)
+    files = read_collection(tmp_path).files.set_index("path")["what"].to_dict()
+    (tmp_path / "closed").chmod(0o700)
+    assert files == {"a.jpg": "used", "closed": "cannot be read"}

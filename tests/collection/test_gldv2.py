@@ -118,7 +118,7 @@ def test_relevance_is_by_list_where_lists_overlap() -> None:
     raw = pd.DataFrame(
         {
             "image_id": ["i1", "q1", "i2", "q2", "i3"],
-            "path": "x.jpg",
+            "path": ["1.jpg", "2.jpg", "3.jpg", "4.jpg", "5.jpg"],
             "split": ["index", "query", "index", "query", "index"],
             "landmark_id": [1, 2, 1, 2, 2],
             "relevant": [None, "i3 i1 i3", None, "i1", None],

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from kedro.io import DataCatalog, DatasetError
 
-from landmark_retrieval.collection import prepare_image_table, read_image_folder
+from landmark_retrieval.collection import prepare_collection, prepare_image_table, read_image_folder
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.io import ImageFolderDataset
 
@@ -18,8 +18,8 @@ def test_loads_the_raw_table(tiny_data_set: Callable[..., Path]) -> None:
     )
     assert catalog.exists("photos") and str(folder) in str(catalog["photos"])
     raw = catalog.load("photos")
-    assert raw.equals(read_image_folder(folder))
-    assert prepare_image_table(raw)["image_id"].is_unique
+    assert raw.table.equals(read_image_folder(folder))
+    assert prepare_image_table(raw.table)["image_id"].is_unique
 
 
 def test_errors_are_one_line_and_name_the_folder(tmp_path: Path) -> None:
@@ -35,9 +35,9 @@ def test_paths_outside_need_permission(tiny_data_set: Callable[..., Path]) -> No
     folder = tiny_data_set()
     table = folder / "images.csv"
     table.write_text(table.read_text().replace("images/distractor_0.png", "../x.png"))
-    with pytest.raises(DatasetError, match="allow_outside"):
-        ImageFolderDataset(filepath=str(folder)).load()
-    assert len(ImageFolderDataset(filepath=str(folder), allow_outside=True).load()) == 17
+    with pytest.raises(LandmarkRetrievalError, match="allow_outside"):
+        prepare_collection(ImageFolderDataset(filepath=str(folder)).load())
+    assert len(ImageFolderDataset(filepath=str(folder), allow_outside=True).load().table) == 17
 
 
 def test_photos_are_read_only(tmp_path: Path) -> None:

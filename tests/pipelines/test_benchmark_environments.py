@@ -15,8 +15,8 @@ from benchmarks.synthetic_gldv2 import SyntheticConfig, draw_landmark, write_syn
 from PIL import Image
 
 from kedro_project import PARAMETERS, ROOT, Project
+from landmark_retrieval.collection.naming import data_set_name
 from landmark_retrieval.evaluation import VARIANTS
-from landmark_retrieval.hooks import data_set_name
 
 SMALL: dict[str, Any] = {
     **{

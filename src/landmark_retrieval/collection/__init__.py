@@ -1,7 +1,7 @@
 """Readers: what a data set is on disk becomes one image table."""
 
 from landmark_retrieval.collection.contents import plan_image_contents, read_image_contents
-from landmark_retrieval.collection.folder import read_image_folder
+from landmark_retrieval.collection.folder import RawCollection, only_table, read_collection, read_image_folder
 from landmark_retrieval.collection.hold_out import SOURCE_ROW, hold_out_train
 from landmark_retrieval.collection.image_table import (
     NO_LANDMARK,
@@ -10,6 +10,7 @@ from landmark_retrieval.collection.image_table import (
     DataSetConfig,
     SplitRows,
     landmark_of,
+    prepare_collection,
     prepare_image_table,
     relevant_index_rows,
     split_counts,
@@ -24,14 +25,18 @@ __all__ = [
     "SPLITS",
     "USAGES",
     "DataSetConfig",
+    "RawCollection",
     "SkippedImage",
     "SplitRows",
     "draw_splits",
     "hold_out_train",
     "landmark_names",
     "landmark_of",
+    "only_table",
     "plan_image_contents",
+    "prepare_collection",
     "prepare_image_table",
+    "read_collection",
     "read_image_contents",
     "read_image_folder",
     "relevant_index_rows",

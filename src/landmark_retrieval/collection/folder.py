@@ -1,172 +1,282 @@
-"""Reader of photo folders: a table `images.csv`, or one sub-folder per landmark."""
+"""Reader of photo folders: any folder, with a table or without, with sub-folders per landmark or without."""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
-import warnings
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from landmark_retrieval.collection.image_table import COLUMNS
-from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.collection.image_table import COLUMNS, OPTIONAL_COLUMNS
+from landmark_retrieval.collection.listed import ListedFile, match_listed_files
+from landmark_retrieval.collection.table_file import EXPECTED, TABLES, find_table, read_table
+from landmark_retrieval.collection.walk import (
+    LINKED_TWICE,
+    MISSING,
+    NOT_LISTED,
+    TABLE_FILE,
+    USED,
+    MetFile,
+    Walk,
+    walk,
+)
+from landmark_retrieval.errors import LandmarkRetrievalError, ProblemsError
 
 logger = logging.getLogger(__name__)
-
-TABLE = "images.csv"
-"""Name of a folder's image table."""
-
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-"""Files that count as images when a folder has no table, compared in lower case."""
 
 DISTRACTORS = "distractors"
 """Sub-folder (in any case) whose images have no landmark, like every sub-folder that starts with `_`."""
 
-_EXPECTED = (
-    f"expected a table {TABLE} (columns image_id,path,split,landmark_id[,landmark][,usage]) or one "
-    "sub-folder of photos per landmark"
-)
+Labels = Literal["auto", "none"]
+"""Whether what a folder says of landmarks and splits is used: where there is something, or not at all."""
+
+FILE_COLUMNS = ("path", "what", "other", "why", "image_id")
+"""Columns of `RawCollection.files`: as of `MetFile`; `image_id` is "" for files that are not used."""
 
 
-def read_image_folder(root: str | Path, allow_outside: bool = False) -> pd.DataFrame:
-    """Read what a data set is on disk into one raw table.
+@dataclass(frozen=True)
+class RawCollection:
+    """What was found on disk.
 
-    With a table `images.csv` in the folder, its rows are read. Without one, every first-level sub-folder is
-    a landmark named after it, with all images below it; sub-folders named `distractors` or starting with
-    `_`, and images directly in the folder, hold images without a landmark; hidden files are skipped. Ids are
-    then the relative paths without extension, made unique and free of white space.
+    Attributes:
+        table: a raw table for `prepare_image_table`.
+        files: one row for every file that was met, `FILE_COLUMNS`; empty where only a table was read.
+        problems: faults of the table, for the error that names all of them.
+    """
+
+    table: pd.DataFrame
+    files: pd.DataFrame
+    problems: tuple[str, ...] = ()
+
+
+def read_image_folder(root: str | Path, allow_outside: bool = False, labels: Labels = "auto") -> pd.DataFrame:
+    """Read what a data set is on disk into one raw table; as `read_collection`, without the other files.
+
+    Raises:
+        LandmarkRetrievalError: as of `read_collection`, or the table has faults.
+    """
+    raw = read_collection(root, allow_outside, labels)
+    if raw.problems:
+        raise ProblemsError(str(raw.table.attrs["table"]), raw.problems)
+    return raw.table
+
+
+def read_collection(root: str | Path, allow_outside: bool = False, labels: Labels = "auto") -> RawCollection:
+    """Read what a data set is on disk, and account for every file.
+
+    With a table `images.csv` (or `.tsv`, `.parquet`) in the folder, its rows are read; only its column `path`
+    is needed. Without one, every picture below the folder is a row. Its first-level sub-folders are landmarks
+    named after them where there are two or more, or one beside `distractors`; images in `distractors`, in
+    sub-folders that start with `_`, and directly in the folder have no landmark. Ids that are not given are
+    the relative paths without extension, made unique and free of white space.
 
     Args:
-        root: the folder, or a table (`.csv`) inside its folder.
+        root: the folder, or a table inside its folder.
         allow_outside: accept paths that leave the table's folder.
+        labels: `none` reads neither landmarks nor splits: all photos are alike.
 
     Returns:
-        A raw table for `prepare_image_table`: `image_id`, `path` (absolute), and what else there is of
-        `split`, `landmark_id`, `landmark`, `usage`. Its index is named `line` (line of the file) when it was
+        The raw table has `image_id`, `path` (absolute), and what else there is of `split`, `landmark_id`,
+        `landmark`, `usage` and `OPTIONAL_COLUMNS`. Its index is named `line` (line of the file) when it was
         read from a table; `attrs["table"]` names its source.
 
     Raises:
-        LandmarkRetrievalError: the folder is missing or holds no images, the table cannot be read, a path
-            leaves the folder, or none of the table's files exists. Single missing files are no error.
+        LandmarkRetrievalError: the folder is missing or holds no photos, the table cannot be read, or none of
+            its files exists. Single missing files are no error.
     """
     folder = Path(os.path.abspath(Path(root).expanduser()))  # noqa: PTH100 (links stay as they are)
-    table = folder / TABLE
-    if folder.is_file() and folder.suffix.lower() == ".csv":
+    table: Path | None = None
+    if folder.is_file() and folder.suffix.lower() in {Path(name).suffix for name in TABLES}:
         folder, table = folder.parent, folder
     if not folder.is_dir():
-        raise LandmarkRetrievalError(f"{folder}: no such folder; {_EXPECTED}")
-    return _read_table(table, folder, allow_outside) if table.is_file() else _read_sub_folders(folder)
+        raise LandmarkRetrievalError(f"{folder}: no such folder; {EXPECTED}")
+    table = table or find_table(folder)
+    raw = _read_table(table, folder, allow_outside) if table else _read_files(folder, labels)
+    if labels == "none":
+        kept = [name for name in ("image_id", "path", "crop") if name in raw.table]
+        raw = RawCollection(raw.table[kept], raw.files, raw.problems)
+    return raw
 
 
-def _read_table(file: Path, folder: Path, allow_outside: bool) -> pd.DataFrame:
-    raw = _parse(file)
-    raw.columns = raw.columns.str.strip()
-    raw.index = pd.RangeIndex(2, len(raw) + 2, name="line")
-    raw = raw.dropna(how="all")
-    raw.attrs["table"] = str(file)
-    names = raw.columns.str.replace(r"\.\d+$", "", regex=True)  # the parser numbers repeated columns
-    repeated = names[names.duplicated() & names.isin(COLUMNS)]
-    if len(repeated):
-        raise LandmarkRetrievalError(f"{file}: column {repeated[0]} is there twice")
+def _read_table(file: Path, folder: Path, allow_outside: bool) -> RawCollection:
+    raw = read_table(file, (*COLUMNS, *OPTIONAL_COLUMNS))
     if "path" not in raw or not len(raw):
-        return raw
-    if not allow_outside:
-        _refuse_outside(raw, file, folder)
-    raw["path"] = [np.nan if pd.isna(path) else os.path.join(folder, path) for path in raw["path"]]  # noqa: PTH118
-    paths = raw["path"].dropna()
-    if len(paths) and not any(Path(path).is_file() for path in paths):
+        return RawCollection(raw, _files([]))
+    found = walk(folder)
+    paths = {int(str(line)): str(path) for line, path in raw["path"].items() if not pd.isna(path)}
+    listed = match_listed_files(paths, found, allow_outside)
+    problems = [line for entry in listed.values() for line in entry.problem]
+    if not problems and paths and not any(entry.exists for entry in listed.values()):
+        first = next(iter(listed.values()))
         raise LandmarkRetrievalError(
             f"{file}: none of its {len(raw)} image files exists; paths are relative to {folder}, the first "
-            f"one is {paths.iloc[0]}"
+            f"one is {folder / first.path}"
         )
-    return raw
-
-
-def _parse(file: Path) -> pd.DataFrame:
-    """Read a table as text; damaged tables are refused with the parser's own words (they name the line)."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(
-                file,
-                dtype="str",
-                keep_default_na=False,
-                na_values=[""],
-                skip_blank_lines=False,
-                index_col=False,
-                encoding="utf-8-sig",
-            )
-    except pd.errors.EmptyDataError:
-        raise LandmarkRetrievalError(f"{file}: the table is empty; {_EXPECTED}") from None
-    except pd.errors.ParserWarning:
-        raise LandmarkRetrievalError(f"{file}: rows have more fields than the header has columns") from None
-    except UnicodeDecodeError as error:
-        raise LandmarkRetrievalError(f"{file}: not UTF-8 text ({error}); save the table as UTF-8") from None
-    except (pd.errors.ParserError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise LandmarkRetrievalError(f"{file}: cannot be read as a table ({reason})") from None
-
-
-def _refuse_outside(raw: pd.DataFrame, file: Path, folder: Path) -> None:
-    suspects = raw["path"][raw["path"].str.contains(r"\.\.|^[/\\~]|^[A-Za-z]:", na=False, regex=True)]
-    roots = {str(folder), os.path.realpath(folder)}
-    for line, path in suspects.items():
-        target = os.path.normpath(folder / path)
-        if not any(target.startswith(root.rstrip(os.sep) + os.sep) for root in roots):
-            raise LandmarkRetrievalError(
-                f"{file}, line {line}: path '{path}' leaves the folder of the table; move the image "
-                "into it, or allow such paths with `allow_outside: true` at the photos' catalog entry"
-            )
-
-
-def _read_sub_folders(folder: Path) -> pd.DataFrame:
-    files = sorted(_image_files(folder), key=lambda file: file.as_posix())
-    landmarks = [_landmark_of(file) for file in files]
-    if all(landmark is None for landmark in landmarks):
-        raise LandmarkRetrievalError(f"{folder}: no table and no sub-folders with images here; {_EXPECTED}")
-    raw = pd.DataFrame(
-        {
-            "image_id": _ids(files),
-            "path": [str(folder / file) for file in files],
-            "landmark": pd.Series(landmarks, dtype="str"),
-        }
+    _tell_rewritten(file, listed)
+    # A file that is listed under several names is one file: the checks of the table then see it.
+    names: dict[object, str] = {}
+    for entry in listed.values():
+        names.setdefault(entry.key or entry.path, entry.path)
+    raw["path"] = [
+        str(folder / names[listed[line].key or listed[line].path]) if line in listed else np.nan
+        for line in raw.index
+    ]
+    if "image_id" not in raw:
+        raw["image_id"] = _ids(
+            PurePosixPath(listed[line].path) if line in listed else None for line in raw.index
+        )
+    repeated = [] if problems else _repeated(raw, listed)
+    if repeated:
+        logger.warning(
+            "%s: %d rows list a file again and are left out, first line %d",
+            file,
+            len(repeated),
+            repeated[0][0],
+        )
+    rows = _listed_rows(raw, listed, repeated) + _unlisted_rows(
+        found, listed, file.relative_to(folder).as_posix()
     )
+    return RawCollection(raw.drop(index=[line for line, _ in repeated]), _files(rows), tuple(problems))
+
+
+def _tell_rewritten(file: Path, listed: dict[int, ListedFile]) -> None:
+    rewritten = [entry for entry in listed.values() if entry.written is not None]
+    if rewritten:
+        first = rewritten[0]
+        logger.warning(
+            "%s: %d paths are written differently from the names on disk (Unicode form, case, spaces, "
+            "backslashes) and were found all the same, first '%s' for %s",
+            file,
+            len(rewritten),
+            first.written,
+            first.path,
+        )
+
+
+def _repeated(raw: pd.DataFrame, listed: dict[int, ListedFile]) -> list[tuple[int, int]]:
+    """Return rows that list a file (and part of it) again, each with the row that did so first.
+
+    A file that is listed in two splits or with two landmarks is left to `prepare_image_table`, which refuses
+    it.
+    """
+    told = [name for name in ("split", "landmark_id", "landmark") if name in raw]
+    crops = raw["crop"] if "crop" in raw else pd.Series("", index=raw.index)
+    first: dict[object, int] = {}
+    repeated = []
+    for line, entry in listed.items():
+        known = first.setdefault((entry.key or entry.path, crops[line]), line)
+        same = all(pd.isna(raw[name][line]) or raw[name][line] == raw[name][known] for name in told)
+        if known != line and same:
+            repeated.append((line, known))
+    return repeated
+
+
+def _listed_rows(
+    raw: pd.DataFrame, listed: dict[int, ListedFile], repeated: Sequence[tuple[int, int]]
+) -> list[tuple[str, ...]]:
+    again = dict(repeated)
+    ids = raw["image_id"].fillna("").astype(str).to_dict()
+    rows: list[tuple[str, ...]] = []
+    for line, entry in listed.items():
+        if line in again:
+            other = listed[again[line]].path
+            rows.append((entry.path, LINKED_TWICE, other, f"line {line} lists it again", ""))
+        else:
+            why = "" if entry.written is None else f"written '{entry.written}' in the table"
+            rows.append((entry.path, USED if entry.exists else MISSING, "", why, ids[line]))
+    return rows
+
+
+def _unlisted_rows(found: Walk, listed: dict[int, ListedFile], table: str) -> list[tuple[str, ...]]:
+    used = {entry.path for entry in listed.values()}
+    rows: list[tuple[str, ...]] = []
+    for photo in found.photos:
+        if photo not in used:
+            rows.append((photo, NOT_LISTED, "", "", ""))
+    for other in found.others:
+        if other.path == table:
+            rows.append((table, TABLE_FILE, "", "", ""))
+        elif other.path not in used:
+            rows.append((*other, ""))
+    return rows
+
+
+def _read_files(folder: Path, labels: Labels) -> RawCollection:
+    found = walk(folder)
+    if not found.photos:
+        met = Counter(other.what for other in found.others)
+        words = ", ".join(f"{count} {what}" for what, count in met.items())
+        raise LandmarkRetrievalError(f"{folder}: no photos here ({words or 'it is empty'}); {EXPECTED}")
+    files = [PurePosixPath(path) for path in found.photos]
+    raw = pd.DataFrame({"image_id": _ids(files), "path": [str(folder / path) for path in found.photos]})
+    if labels != "none":
+        names = _landmarks(files, folder)
+        if names is not None:
+            raw["landmark"] = pd.Series(names, dtype="str")
     raw.attrs["table"] = str(folder)
-    return raw
+    rows = [(path, USED, "", "", name) for path, name in zip(found.photos, raw["image_id"], strict=True)]
+    return RawCollection(raw, _files([*rows, *((*other, "") for other in found.others)]))
 
 
-def _image_files(folder: Path) -> Iterator[Path]:
-    """Yield the images below a folder, relative to it, in no particular order."""
-    for parent, folders, names in os.walk(folder, followlinks=False):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            file = Path(parent, name).relative_to(folder)
-            if name.startswith(".") or file.suffix.lower() not in EXTENSIONS:
-                continue
-            if not str(file).isprintable():
-                logger.warning("%s: skipped, its name cannot be written down; rename it", ascii(str(file)))
-                continue
-            yield file
+def _landmarks(files: Sequence[PurePosixPath], folder: Path) -> list[str | None] | None:
+    """Return the landmark of every file where the sub-folders name some, else None."""
+    names = [_landmark_of(file) for file in files]
+    landmarks = sorted({name for name in names if name is not None})
+    explicit = any(len(file.parts) > 1 and _landmark_of(file) is None for file in files)
+    if len(landmarks) >= 2 or (landmarks and explicit):
+        logger.info(
+            "%s: its %d sub-folders are taken for landmarks (%s%s); --params labels=none if they are not",
+            folder,
+            len(landmarks),
+            ", ".join(landmarks[:3]),
+            ", …" if len(landmarks) > 3 else "",
+        )
+        return names
+    if landmarks:
+        logger.info(
+            "%s: the one sub-folder %s is not taken for a landmark; give it as image_root if its own "
+            "sub-folders are landmarks",
+            folder,
+            landmarks[0],
+        )
+    return None
 
 
-def _landmark_of(file: Path) -> str | None:
+def _landmark_of(file: PurePosixPath) -> str | None:
     first = file.parts[0]
     if len(file.parts) == 1 or first.startswith("_") or first.lower() == DISTRACTORS:
         return None
-    return first
+    return unicodedata.normalize("NFC", first).strip()
 
 
-def _ids(files: Iterable[Path]) -> list[str]:
+def _ids(files: Iterable[PurePosixPath | None]) -> list[str]:
     """Return an id for every file: its path without extension, numbered where two would be equal."""
     ids: dict[str, None] = {}
-    for file in files:
-        plain = re.sub(r'[\s,"]+', "_", file.with_suffix("").as_posix())
-        image_id, number = plain, 2
+    for number, file in enumerate(files):
+        written = (
+            f"row-{number}" if file is None else unicodedata.normalize("NFC", file.with_suffix("").as_posix())
+        )
+        visible = "".join(letter for letter in written if unicodedata.category(letter) != "Cf")
+        plain = re.sub(r'[\s,"]+', "_", visible)
+        image_id, count = plain, 2
         while image_id in ids:
-            image_id, number = f"{plain}-{number}", number + 1
+            image_id, count = f"{plain}-{count}", count + 1
         ids[image_id] = None
     return list(ids)
+
+
+def only_table(table: pd.DataFrame) -> RawCollection:
+    """Return a raw table of which nothing but its rows is known."""
+    return RawCollection(table, _files([]))
+
+
+def _files(rows: Sequence[Sequence[str] | MetFile]) -> pd.DataFrame:
+    return pd.DataFrame(list(rows), columns=list(FILE_COLUMNS), dtype="str")

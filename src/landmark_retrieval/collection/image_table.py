@@ -11,13 +11,14 @@ split is one contiguous slice of rows.
 from __future__ import annotations
 
 import logging
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from landmark_retrieval.collection.checks import USAGES, problems
 from landmark_retrieval.collection.rows import (
     LISTS,
     NO_LANDMARK,
@@ -30,7 +31,10 @@ from landmark_retrieval.collection.rows import (
 )
 from landmark_retrieval.collection.splits import draw_splits
 from landmark_retrieval.configuration import Configuration
-from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.errors import LandmarkRetrievalError, ProblemsError
+
+if TYPE_CHECKING:
+    from landmark_retrieval.collection.folder import RawCollection
 
 __all__ = [
     "COLUMNS",
@@ -42,15 +46,13 @@ __all__ = [
     "DataSetConfig",
     "SplitRows",
     "landmark_of",
+    "prepare_collection",
     "prepare_image_table",
     "relevant_index_rows",
     "split_counts",
 ]
 
 logger = logging.getLogger(__name__)
-
-USAGES = ("Public", "Private", "Ignored")
-"""The values of column `usage`: the part of the metric a query counts in; `Ignored` counts in none."""
 
 COLUMNS = ("image_id", "path", "split", "landmark_id", "landmark", "usage")
 """The columns of every prepared table."""
@@ -63,10 +65,6 @@ should find; where the column is there, it alone decides, and queries without an
 `hard`: those of `relevant` that show the landmark poorly; `junk`: what is neither right nor wrong (both of
 Revisited Oxford and Paris).
 """
-
-_FORBIDDEN_IN_IDS = r'[\s,"]'
-_NUMBER = r"-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
-_CROP = rf"{_NUMBER}(?: +{_NUMBER}){{3}}"
 
 
 class DataSetConfig(Configuration):
@@ -103,10 +101,10 @@ def prepare_image_table(raw: pd.DataFrame, config: DataSetConfig | None = None) 
     """Check a raw table, draw its splits where they are missing, and put it in the order of rows.
 
     Args:
-        raw: columns `image_id` and `path`; `landmark_id` (whole numbers or empty) or, instead, `landmark`
-            (names; ids are then numbered along the sorted names); optionally `split`, `usage` and
-            `OPTIONAL_COLUMNS`. Other columns are dropped. When its index is named `line`, errors name that
-            line of `raw.attrs["table"]`.
+        raw: columns `image_id` and `path`; optionally `landmark_id` (whole numbers or empty), `landmark`
+            (names; one without an id takes that of its name, or a new one along the sorted names), `split`,
+            `usage` and `OPTIONAL_COLUMNS`. Other columns are dropped. When its index is named `line`, errors
+            name that line of `raw.attrs["table"]`.
         config: how splits are drawn when the table has no column `split`; the defaults when None.
 
     Returns:
@@ -114,17 +112,18 @@ def prepare_image_table(raw: pd.DataFrame, config: DataSetConfig | None = None) 
         ordered query, index, train.
 
     Raises:
-        LandmarkRetrievalError: a column is missing; an id is missing, used twice or holds white space, a
-            comma or a quote; a split, usage or landmark id is not an allowed value; there are no queries or
-            no index images; a list names an image that is not in the index; a crop is not four numbers; or
-            no query that counts has anything to find in the index.
+        LandmarkRetrievalError: names all faults at once: a column is missing; an id is missing, used twice or
+            holds white space, a comma or a quote; a split, usage or landmark id is not an allowed value; one
+            file has two splits or landmarks; a crop is not four numbers. Or there are no queries or no index
+            images; a list names an image that is not in the index; or no query that counts has anything to
+            find in the index.
     """
     config = config or DataSetConfig()
     table = _with_columns(raw)
-    _check_ids(table)
-    _check_present(table, "path")
+    found = problems(table)
+    if found:
+        raise ProblemsError(_name(table), found)
     table["landmark_id"] = _landmark_ids(table)
-    _check_values(table, "usage", USAGES)
     if table["split"].isna().all():
         table["split"] = draw_splits(
             table["image_id"].tolist(),
@@ -135,10 +134,6 @@ def prepare_image_table(raw: pd.DataFrame, config: DataSetConfig | None = None) 
             min_images=config.min_images,
         )
         logger.info("%s: splits drawn with seed %d", _name(table), config.seed)
-    else:
-        _check_present(table, "split")
-        _check_values(table, "split", SPLITS)
-    _check_crops(table)
     order = table["split"].map({split: rank for rank, split in enumerate(SPLITS)}).to_numpy()
     prepared = table.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
     _check_task(prepared)
@@ -147,33 +142,30 @@ def prepare_image_table(raw: pd.DataFrame, config: DataSetConfig | None = None) 
     return prepared
 
 
+def prepare_collection(raw: RawCollection, config: DataSetConfig | None = None) -> pd.DataFrame:
+    """Prepare the image table of what was found on disk.
+
+    Raises:
+        LandmarkRetrievalError: as `prepare_image_table`, together with what reading found at fault.
+    """
+    if raw.problems:
+        complete = {"image_id", "path"} <= set(raw.table)
+        others = problems(_with_columns(raw.table)) if complete else []
+        raise ProblemsError(_name(raw.table), [*raw.problems, *others])
+    return prepare_image_table(raw.table, config)
+
+
 def _name(table: pd.DataFrame) -> str:
     return str(table.attrs.get("table", "image table"))
 
 
-def _row(table: pd.DataFrame, position: int) -> str:
-    if table.index.name == "line":
-        return f"line {table.index[position]}"
-    return f"row {position}"
-
-
-def _refuse(table: pd.DataFrame, position: int, message: str) -> NoReturn:
-    raise LandmarkRetrievalError(f"{_name(table)}, {_row(table, position)}: {message}")
-
-
-def _first(mask: pd.Series) -> int | None:
-    positions = np.flatnonzero(mask.to_numpy(dtype=bool))
-    return int(positions[0]) if len(positions) else None
-
-
 def _with_columns(raw: pd.DataFrame) -> pd.DataFrame:
     missing = [column for column in ("image_id", "path") if column not in raw]
-    if "landmark_id" not in raw and "landmark" not in raw:
-        missing.append("landmark_id")
     if missing:
         raise LandmarkRetrievalError(
-            f"{_name(raw)}: column {', '.join(missing)} is missing; expected columns are image_id, path, "
-            f"split, landmark_id[, landmark][, usage], found {', '.join(map(str, raw.columns)) or 'none'}"
+            f"{_name(raw)}: column {', '.join(missing)} is missing; expected columns are path[, image_id]"
+            f"[, split][, landmark_id][, landmark][, usage], found "
+            f"{', '.join(map(str, raw.columns)) or 'none'}"
         )
     if not len(raw):
         raise LandmarkRetrievalError(f"{_name(raw)}: the table has no rows")
@@ -184,92 +176,31 @@ def _with_columns(raw: pd.DataFrame) -> pd.DataFrame:
     columns = {column: _text(raw, column) for column in (*COLUMNS, *optional)}
     table = pd.DataFrame(columns, index=raw.index)
     table.attrs["table"] = _name(raw)
-    table.attrs["has_landmark_ids"] = "landmark_id" in raw
     return table
 
 
 def _text(raw: pd.DataFrame, column: str) -> pd.Series:
-    """Return a column as text with empty cells missing, without blanks around it (but for ids and paths)."""
+    """Return a column as text, missing where empty; all but ids and paths are stripped and in NFC."""
     if column not in raw:
         return pd.Series(None, index=raw.index, dtype="str")
     text = raw[column].astype("string")
     if column not in ("image_id", "path"):
-        text = text.str.strip()
+        text = text.str.strip().str.normalize("NFC")
     return text.mask(text == "").astype("str")
 
 
-def _check_present(table: pd.DataFrame, column: str) -> None:
-    position = _first(table[column].isna())
-    if position is not None:
-        _refuse(table, position, f"'{table['image_id'].iloc[position]}' has no {column}")
-
-
-def _check_ids(table: pd.DataFrame) -> None:
-    ids = table["image_id"]
-    position = _first(ids.isna())
-    if position is not None:
-        _refuse(table, position, "image_id is empty")
-    position = _first(ids.str.contains(_FORBIDDEN_IN_IDS, regex=True))
-    if position is not None:
-        _refuse(
-            table,
-            position,
-            f"image_id '{ids.iloc[position]}' holds white space, a comma or a quote, which submission "
-            "files cannot; rename it",
-        )
-    position = _first(ids.duplicated())
-    if position is not None:
-        earlier = _first(ids == ids.iloc[position])
-        assert earlier is not None
-        raise LandmarkRetrievalError(
-            f"{_name(table)}: duplicate image_id '{ids.iloc[position]}' in {_row(table, earlier)} and "
-            f"{_row(table, position)}; every image needs its own"
-        )
-
-
-def _check_values(table: pd.DataFrame, column: str, allowed: tuple[str, ...]) -> None:
-    values = table[column]
-    position = _first(values.notna() & ~values.isin(allowed))
-    if position is not None:
-        _refuse(
-            table,
-            position,
-            f"{column} '{values.iloc[position]}' of image '{table['image_id'].iloc[position]}' is unknown; "
-            f"allowed are {', '.join(allowed)}",
-        )
-
-
 def _landmark_ids(table: pd.DataFrame) -> pd.Series:
-    if not table.attrs["has_landmark_ids"]:
-        names = table["landmark"]
-        numbered = {name: number for number, name in enumerate(sorted(names.dropna().unique()))}
-        return names.map(numbered).astype("Int64")
-    text = table["landmark_id"]
-    position = _first(text.notna() & ~text.str.fullmatch(r"\d{1,18}(\.0+)?", na=False))
-    if position is not None:
-        _refuse(
-            table,
-            position,
-            f"landmark_id '{text.iloc[position]}' is not a whole number from 0; put names in a column "
-            "`landmark` and leave landmark_id empty for images without a landmark",
-        )
-    numbers = text.str.replace(r"\.0+$", "", regex=True)
-    return pd.Series(
-        pd.array([None if pd.isna(number) else int(number) for number in numbers], dtype="Int64"),
-        index=table.index,
-    )
-
-
-def _check_crops(table: pd.DataFrame) -> None:
-    if "crop" not in table:
-        return
-    position = _first(table["crop"].notna() & ~table["crop"].str.fullmatch(_CROP, na=False))
-    if position is not None:
-        _refuse(
-            table,
-            position,
-            f"crop '{table['crop'].iloc[position]}' is not four numbers: left top right bottom in pixels",
-        )
+    """Return the landmark of every row: its id, else that of its name, else a new one for the name."""
+    numbers = table["landmark_id"].str.replace(r"\.0+$", "", regex=True).astype("Int64")
+    names = table["landmark"]
+    named = names[numbers.isna() & names.notna()]
+    if not len(named):
+        return numbers
+    known = dict(zip(names[numbers.notna()], numbers[numbers.notna()], strict=True))
+    first = int(numbers.max()) + 1 if numbers.notna().any() else 0
+    new = sorted(set(named) - set(known))
+    known |= {name: first + number for number, name in enumerate(new)}
+    return numbers.fillna(names.map(known).astype("Int64"))
 
 
 def _check_task(prepared: pd.DataFrame) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-import pandas as pd
 from kedro_datasets._typing import TablePreview
 
+from landmark_retrieval.collection import RawCollection, only_table
 from landmark_retrieval.collection.gldv2 import read_gldv2
 from landmark_retrieval.collection.revisited import read_revisited
 from landmark_retrieval.io.errors import passed_on
@@ -14,7 +14,7 @@ from landmark_retrieval.io.photos import PhotosDataset
 
 
 class Gldv2Dataset(PhotosDataset):
-    """Google Landmarks v2; read-only. Loads the raw table of `data_sets.gldv2.read_gldv2`.
+    """Google Landmarks v2; read-only. Loads the raw table of `collection.gldv2.read_gldv2`.
 
     Args:
         filepath: folder of the data set.
@@ -37,14 +37,14 @@ class Gldv2Dataset(PhotosDataset):
         self._train = train
         self._queries = queries
 
-    def load(self) -> pd.DataFrame:
+    def load(self) -> RawCollection:
         """Return the raw image table.
 
         Raises:
             ArtifactError: see `landmark_retrieval.collection.gldv2.read_gldv2`.
         """
         with passed_on():
-            return read_gldv2(self._filepath, self._train, self._queries)
+            return only_table(read_gldv2(self._filepath, self._train, self._queries))
 
     def preview(self, nrows: int = 10) -> TablePreview:
         """Return the first rows for kedro-viz, without reading the train images.
@@ -61,7 +61,7 @@ class Gldv2Dataset(PhotosDataset):
 
 
 class RevisitedDataset(PhotosDataset):
-    """Revisited Oxford or Paris; read-only. Loads the raw table of `data_sets.revisited.read_revisited`.
+    """Revisited Oxford or Paris; read-only. Loads the raw table of `collection.revisited.read_revisited`.
 
     Args:
         filepath: folder of the data set, or of several.
@@ -84,14 +84,14 @@ class RevisitedDataset(PhotosDataset):
         self._name = name
         self._distractors = distractors
 
-    def load(self) -> pd.DataFrame:
+    def load(self) -> RawCollection:
         """Return the raw image table.
 
         Raises:
             ArtifactError: see `landmark_retrieval.collection.revisited.read_revisited`.
         """
         with passed_on():
-            return read_revisited(self._filepath, self._name, self._distractors)
+            return only_table(read_revisited(self._filepath, self._name, self._distractors))
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "name": self._name, "distractors": self._distractors}

@@ -4,40 +4,50 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import pandas as pd
-
-from landmark_retrieval.collection import read_image_folder
+from landmark_retrieval.collection import RawCollection, read_collection
+from landmark_retrieval.collection.folder import Labels
 from landmark_retrieval.io.errors import passed_on
 from landmark_retrieval.io.photos import PhotosDataset
 
 
 class ImageFolderDataset(PhotosDataset):
-    """Photos with a table `images.csv`, or one sub-folder of photos per landmark; read-only.
+    """Any folder of photos; read-only.
 
-    Loads the raw table of `landmark_retrieval.collection.read_image_folder`; the photos stay on disk.
+    Loads what `landmark_retrieval.collection.read_collection` finds; the photos stay on disk.
 
     Args:
-        filepath: the folder, or a `.csv` table inside its folder.
+        filepath: the folder, or a table inside its folder.
         allow_outside: accept paths in the table that leave its folder.
+        labels: `none` reads neither landmarks nor splits.
         metadata: for plugins such as kedro-viz.
     """
 
-    RUNTIME_OPTIONS: ClassVar[tuple[str, ...]] = ("image_root",)
+    RUNTIME_OPTIONS: ClassVar[tuple[str, ...]] = ("image_root", "labels")
 
     def __init__(
-        self, *, filepath: str, allow_outside: bool = False, metadata: dict[str, Any] | None = None
+        self,
+        *,
+        filepath: str,
+        allow_outside: bool = False,
+        labels: Labels = "auto",
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(filepath=filepath, metadata=metadata)
         self._allow_outside = allow_outside
+        self._labels: Labels = labels
 
-    def load(self) -> pd.DataFrame:
-        """Return the raw image table.
+    def load(self) -> RawCollection:
+        """Return the raw image table, and what else was met.
 
         Raises:
-            ArtifactError: see `landmark_retrieval.collection.read_image_folder`.
+            ArtifactError: see `landmark_retrieval.collection.read_collection`.
         """
         with passed_on():
-            return read_image_folder(self._filepath, allow_outside=self._allow_outside)
+            return read_collection(self._filepath, self._allow_outside, self._labels)
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath), "allow_outside": self._allow_outside}
+        return {
+            "filepath": str(self._filepath),
+            "allow_outside": self._allow_outside,
+            "labels": self._labels,
+        }

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
-import pandas as pd
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import TablePreview
 
+from landmark_retrieval.collection import RawCollection
 from landmark_retrieval.io.errors import ArtifactError
 
 
-class PhotosDataset(AbstractDataset[Any, pd.DataFrame]):
-    """Photos on disk; loading gives their raw image table, the photos stay where they are.
+class PhotosDataset(AbstractDataset[Any, RawCollection]):
+    """Photos on disk; loading gives their raw image table and an account of the files.
 
     Args:
         filepath: where they are.
@@ -43,7 +43,7 @@ class PhotosDataset(AbstractDataset[Any, pd.DataFrame]):
         Args:
             nrows: number of rows.
         """
-        rows = self.load().head(nrows).astype(object)
+        rows = self.load().table.head(nrows).astype(object)
         return TablePreview(rows.where(rows.notna(), None).to_dict(orient="split"))
 
     def _exists(self) -> bool:

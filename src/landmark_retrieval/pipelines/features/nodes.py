@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pandas as pd
 
 from landmark_retrieval.collection import (
     DataSetConfig,
+    RawCollection,
     plan_image_contents,
-    prepare_image_table,
+    prepare_collection,
     read_image_contents,
     skipped_images,
 )
+from landmark_retrieval.collection.audit import audit_files, audit_in_words, leaks
 from landmark_retrieval.descriptors import (
     BlendConfig,
     Descriptors,
@@ -33,10 +37,15 @@ from landmark_retrieval.local_features import (
 )
 from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardStore
 
+logger = logging.getLogger(__name__)
 
-def prepare_images(photos: pd.DataFrame, config: DataSetConfig) -> pd.DataFrame:
-    """Check the image table, draw its splits when it has none, and order it query, index, train."""
-    return prepare_image_table(photos, config)
+
+def prepare_images(photos: RawCollection, config: DataSetConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Check the image table, draw its splits when it has none, and order it query, index, train.
+
+    Returns the files that were met beside it.
+    """
+    return prepare_collection(photos, config), photos.files
 
 
 def digest_images(images: pd.DataFrame, executor: ExecutorConfig) -> ShardPlan:
@@ -101,6 +110,17 @@ def extract_local_features(
 ) -> ShardPlan:
     """Plan the extraction of local features of every image."""
     return plan_local_extraction(images, config, executor, read_local_pca(pca), read_image_contents(contents))
+
+
+def audit_photos(
+    met_files: pd.DataFrame, images: pd.DataFrame, contents: ShardStore, skipped: pd.DataFrame
+) -> pd.DataFrame:
+    """Say of every file what became of it, and count them in the log."""
+    audit = audit_files(met_files, images, read_image_contents(contents), skipped)
+    logger.info("%s", audit_in_words(audit))
+    for one, two in leaks(audit, images)[:3]:
+        logger.warning("%s and %s have the same bytes but different splits: figures are too good", one, two)
+    return audit
 
 
 def collect_skipped_images(

@@ -26,8 +26,16 @@ def create_pipeline(**_: object) -> Pipeline:
         outputs="skipped_images",
         name="collect_skipped_images",
     )
+    audit = Node(
+        nodes.audit_photos,
+        inputs=["met_files", "image_table", "image_contents", "skipped_images"],
+        outputs="audit",
+        name="audit_photos",
+    )
     parts = [create_image_table_pipeline(), *map(create_descriptor_pipeline, DESCRIPTORS)]
-    return sum([*parts, Pipeline([blend]), create_local_pipeline(), Pipeline([skipped])], start=Pipeline([]))
+    return sum(
+        [*parts, Pipeline([blend]), create_local_pipeline(), Pipeline([skipped, audit])], start=Pipeline([])
+    )
 
 
 def create_image_table_pipeline() -> Pipeline:
@@ -37,7 +45,7 @@ def create_image_table_pipeline() -> Pipeline:
             Node(
                 nodes.prepare_images,
                 inputs=["photos", "params:data_set"],
-                outputs="image_table",
+                outputs=["image_table", "met_files"],
                 name="prepare_image_table",
             ),
             Node(
