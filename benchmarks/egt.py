@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from landmark_retrieval.graph import CsrGraph, EgtConfig, symmetrize
 from landmark_retrieval.graph.egt import prepare
 from landmark_retrieval.graph.graph import as_lists
+from landmark_retrieval.knn import NeighborLists
 
 THRESHOLDS = (-np.inf, 0.5, 0.8, np.inf)
 TEXT_THRESHOLD = 8000.0
@@ -82,21 +83,21 @@ def peak_gib() -> float:
 
 def bench_arrays(vertices: int, k: int, queries: int) -> None:
     """Time symmetrisation and traversal of arrays."""
-    neighbors, weights = random_table(vertices, vertices, k, 200, 1)
-    query_neighbors, query_weights = random_table(queries, vertices, k, 200, 2)
-    symmetrize(neighbors[:100] % 100, weights[:100])
+    table = NeighborLists(*random_table(vertices, vertices, k, 200, 1))
+    queries_table = NeighborLists(*random_table(queries, vertices, k, 200, 2))
+    symmetrize(NeighborLists(table.neighbors[:100] % 100, table.weights[:100]))
     graph = CsrGraph(*(np.empty(0),) * 3)
 
     def build() -> None:
         nonlocal graph
-        graph = symmetrize(neighbors, weights)
+        graph = symmetrize(table)
 
     built = seconds(build, 1)
     print(
         f"{vertices:>9,} x k={k:<3} symmetrize {built:6.2f} s   degree {len(graph.indices) / vertices:.0f}",
         end="",
     )
-    lists = as_lists(query_neighbors, query_weights)
+    lists = as_lists(queries_table)
     times = [
         1000 / queries * seconds(prepare(lists, graph, EgtConfig(t=t, p=100, threads=1))) for t in THRESHOLDS
     ]
@@ -106,12 +107,12 @@ def bench_arrays(vertices: int, k: int, queries: int) -> None:
 
 def bench_many_queries(vertices: int, k: int, queries: int) -> None:
     """Time a large job on all cores, from arrays to ranking."""
-    neighbors, weights = random_table(vertices, vertices, k, 200, 1)
-    query_neighbors, query_weights = random_table(queries, vertices, k, 200, 2)
+    table = NeighborLists(*random_table(vertices, vertices, k, 200, 1))
+    queries_table = NeighborLists(*random_table(queries, vertices, k, 200, 2))
     start = time.perf_counter()
-    graph = symmetrize(neighbors, weights)
+    graph = symmetrize(table)
     built = time.perf_counter()
-    lists = as_lists(query_neighbors, query_weights)
+    lists = as_lists(queries_table)
     prepare(lists, graph, EgtConfig(t=TEXT_THRESHOLD, p=100))()
     done = time.perf_counter()
     alone = seconds(prepare(lists, graph, EgtConfig(t=TEXT_THRESHOLD, p=100, threads=1)))

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from landmark_retrieval.knn import ApproximateConfig, KnnConfig, Neighbors, recall_against_exact, search
+from landmark_retrieval.knn import ApproximateConfig, KnnConfig, NeighborLists, recall_against_exact, search
 from landmark_retrieval.knn.search import search_checked
 from landmark_retrieval.runtime.compiled import thread_count
 
@@ -108,7 +108,7 @@ def bench_exact(rows: int, dimensions: int, count: int, k: int, rounds: int) -> 
     database = descriptors(rows, dimensions)
     queries = database[np.random.default_rng(1).permutation(rows)[:count]]
 
-    def ours(engine: Any = "auto") -> Neighbors:
+    def ours(engine: Any = "auto") -> NeighborLists:
         return search(queries, database, KnnConfig(k=k, device="cpu", engine=engine))
 
     contenders: dict[str, Run] = {

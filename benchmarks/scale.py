@@ -35,7 +35,7 @@ from landmark_retrieval.graph import (
     explore_exploit_with_labels,
     symmetrize,
 )
-from landmark_retrieval.knn import KnnConfig, KnnGraph, Neighbors, build_knn_graph, search
+from landmark_retrieval.knn import KnnConfig, KnnGraph, NeighborLists, build_knn_graph, search
 from landmark_retrieval.verification import (
     ExpansionConfig,
     candidate_pairs,
@@ -93,7 +93,7 @@ def write_descriptors(path: Path, landmarks: NDArray[np.int64], dimensions: int,
 
 def pretend_to_verify(graph: KnnGraph, landmarks: NDArray[np.int64]) -> pd.DataFrame:
     """Return candidate pairs with inliers where both images show the same landmark."""
-    pairs = candidate_pairs(graph.query_neighbors, graph.index_neighbors, CANDIDATES)
+    pairs = candidate_pairs(graph, CANDIDATES)
     a, b = pairs[:, 0], pairs[:, 1]
     same = (landmarks[a] == landmarks[b]) & (landmarks[a] >= 0)
     inliers = np.where(same, np.random.default_rng(0).integers(8, 100, len(pairs)), 4)
@@ -124,7 +124,7 @@ def run(fraction: float, dimensions: int, budget: float, folder: Path) -> None:
     q2, n2, second = expand_and_rerank(q, n, graph, np.concatenate([of_queries, of_index]), knn)
     with stage("search in the train images", products * train):
         near = search(np.concatenate([q2, n2]), t, knn.model_copy(update={"k": 3}))
-    rankings = (graph.query_neighbors, second.query_neighbors, *traverse(second, near, of_train, q2, n2))
+    rankings = (graph.queries.neighbors, second.queries.neighbors, *traverse(second, near, of_train, q2, n2))
     print_scores(rankings, of_queries, of_index, landmarks)
     print(
         f"  on disk: {sum(file.stat().st_size for file in folder.iterdir()) / 2**30:.2f} GiB of descriptors"
@@ -138,52 +138,32 @@ def expand_and_rerank(
     queries, index, dimensions = len(q), len(n), q.shape[1]
     with stage("expansion of both sides"):
         pairs = pretend_to_verify(graph, landmarks)
-        q2, n2 = expand_queries_and_index(
-            q,
-            n,
-            graph.query_neighbors,
-            graph.query_weights,
-            graph.index_neighbors,
-            graph.index_weights,
-            pairs,
-            ExpansionConfig(),
-            CANDIDATES,
-            FLOOR,
-        )
+        q2, n2 = expand_queries_and_index(q, n, graph, pairs, ExpansionConfig(), CANDIDATES, FLOOR)
     with stage("k-NN graph of expanded descriptors", 2.0 * (queries + index) * dimensions * index):
         second = build_knn_graph(q2, n2, knn)
     with stage("re-ranking"):
         of_q, of_n = (
-            rerank(near, neighbor_inliers(near, first, queries, pairs, CANDIDATES), FLOOR)
-            for near, first in ((second.query_neighbors, 0), (second.index_neighbors, queries))
+            rerank(near, neighbor_inliers(near.neighbors, first, queries, pairs, CANDIDATES), FLOOR)
+            for near, first in ((second.queries, 0), (second.index, queries))
         )
-        second = KnnGraph(of_q, second.query_weights, of_n, second.index_weights)
+        second = KnnGraph(of_q, of_n)
     return q2, n2, second
 
 
 def traverse(
-    graph: KnnGraph, near: Neighbors, of_train: NDArray[np.int64], q: NDArray[Any], n: NDArray[Any]
+    graph: KnnGraph, near: NeighborLists, of_train: NDArray[np.int64], q: NDArray[Any], n: NDArray[Any]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Run the stages of EGT; return its rankings without and with label bridges."""
     queries = len(q)
     with stage("symmetrisation"):
-        edges = symmetrize(graph.index_neighbors, graph.index_weights)
+        edges = symmetrize(graph.index)
     options, bridging = EgtConfig(), LabelBridgeConfig()
     with stage("EGT"):
-        plain = explore_exploit(graph.query_neighbors, graph.query_weights, edges, options)
+        plain = explore_exploit(graph.queries, edges, options)
     with stage("label bridge"):
-        bridge = build_label_bridge(
-            near.neighbors[:queries],
-            near.weights[:queries],
-            near.neighbors[queries:],
-            near.weights[queries:],
-            of_train,
-            bridging,
-        )
+        bridge = build_label_bridge(near[:queries], near[queries:], of_train, bridging)
     with stage("semi-supervised EGT"):
-        bridged = explore_exploit_with_labels(
-            graph.query_neighbors, graph.query_weights, edges, bridge, options, bridging, q, n
-        )
+        bridged = explore_exploit_with_labels(graph.queries, edges, bridge, options, bridging, q, n)
     return plain.ranking, bridged.ranking
 
 

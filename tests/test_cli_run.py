@@ -158,9 +158,9 @@ def test_k_larger_than_the_index_pads_and_says_so(
     assert "k = 500 but the database has 6 images" in caplog.text
     assert "Set knn.k lower" in caplog.text
     graph = project_with_results.load("blend.knn_graph")
-    assert (graph.query_neighbors[:, :6] >= 0).all()
-    assert (graph.query_neighbors[:, 6:] == -1).all()
-    assert (graph.index_neighbors[:, 5:] == -1).all()
+    assert (graph.queries.neighbors[:, :6] >= 0).all()
+    assert (graph.queries.neighbors[:, 6:] == -1).all()
+    assert (graph.index.neighbors[:, 5:] == -1).all()
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def verified():
         for labels in (OF_QUERIES, OF_INDEX)
     )
     graph = build_knn_graph(queries, index, KNN)
-    pairs = candidate_pairs(graph.query_neighbors, graph.index_neighbors, 4)
+    pairs = candidate_pairs(graph, 4)
     labels = np.concatenate([OF_QUERIES, OF_INDEX])
     same = labels[pairs[:, 0]] == labels[pairs[:, 1]]
     inliers = np.where(same, random.integers(5, 40, len(pairs)), random.integers(0, 11, len(pairs)))
@@ -61,9 +61,9 @@ def slow_ranking(verified, images):
         total = descriptor.astype(float) + sum(verified.index[j].astype(float) for j in top)
         return (total / np.linalg.norm(total)).astype(np.float32).astype(float)
 
-    queries = [expand(x, i, verified.graph.query_neighbors[i]) for i, x in enumerate(verified.queries)]
+    queries = [expand(x, i, verified.graph.queries.neighbors[i]) for i, x in enumerate(verified.queries)]
     index = np.array(
-        [expand(x, count + i, verified.graph.index_neighbors[i]) for i, x in enumerate(verified.index)]
+        [expand(x, count + i, verified.graph.index.neighbors[i]) for i, x in enumerate(verified.index)]
     )
     rows = []
     for i, query in enumerate(queries):
@@ -92,7 +92,7 @@ def test_a_row_for_every_variant(verified):
     table = measure_variants(verified, relevant, config, KNN)
     assert tuple(table.columns) == COLUMNS
     assert table["variant"].tolist() == ["no verification", "paper", "queries", "nearest"]
-    assert table.loc[0, "R_at_1"] == (OF_INDEX[verified.graph.query_neighbors[:, 0]] == OF_QUERIES).mean()
+    assert table.loc[0, "R_at_1"] == (OF_INDEX[verified.graph.queries.neighbors[:, 0]] == OF_QUERIES).mean()
     best = slow_ranking(verified, 2)[:, 0]
     assert table.loc[1, "R_at_1"] == (OF_INDEX[best] == OF_QUERIES).mean()
     assert table.loc[2, "expanded"] < table.loc[1, "expanded"] and table.loc[3, "expanded"] == 16 / 24

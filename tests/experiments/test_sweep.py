@@ -39,9 +39,8 @@ def held_out():
     near = search(np.concatenate([queries, index]), train, KnnConfig(k=5))
     return HeldOut(
         graph=graph,
-        index_graph=symmetrize(graph.index_neighbors, graph.index_weights),
-        train_neighbors=near.neighbors,
-        train_similarities=near.weights,
+        index_graph=symmetrize(graph.index),
+        train=near,
         train_labels=of_train.astype(np.int64),
         query_descriptors=queries,
         index_descriptors=index,
@@ -58,16 +57,14 @@ def test_every_point_is_the_map_of_its_setting(held_out):
     plain = table[table["variant"] == "blend_qe_sv_egt"]
     graph = held_out.graph
     for row in plain.itertuples():
-        found = explore_exploit(
-            graph.query_neighbors, graph.query_weights, held_out.index_graph, EgtConfig(t=row.t, p=20)
-        )
+        found = explore_exploit(graph.queries, held_out.index_graph, EgtConfig(t=row.t, p=20))
         assert row.mAP_at_100 == pytest.approx(metric(found, held_out))
     assert plain["chosen"].sum() == 1
     assert plain["mAP_at_100"].max() == plain.loc[plain["chosen"], "mAP_at_100"].item()
     bridged = table[table["variant"] == "blend_qe_sv_semisup_egt"]
     assert len(bridged) == 2 * 2 * 2
     assert set(bridged["t"]) == {plain.loc[plain["chosen"], "t"].item()}
-    q = len(graph.query_neighbors)
+    q = len(graph.queries)
     for row in bridged.itertuples():
         options = LabelBridgeConfig(
             query_votes=row.query_votes,
@@ -75,13 +72,10 @@ def test_every_point_is_the_map_of_its_setting(held_out):
             min_similarity=row.min_similarity,
             order=row.order,
         )
-        near, weights = held_out.train_neighbors, held_out.train_similarities
-        bridge = build_label_bridge(
-            near[:q], weights[:q], near[q:], weights[q:], held_out.train_labels, options
-        )
+        near = held_out.train
+        bridge = build_label_bridge(near[:q], near[q:], held_out.train_labels, options)
         found = explore_exploit_with_labels(
-            graph.query_neighbors,
-            graph.query_weights,
+            graph.queries,
             held_out.index_graph,
             bridge,
             EgtConfig(t=row.t, p=20),
@@ -109,7 +103,7 @@ def test_of_equals_the_default_or_else_the_middle_is_chosen(held_out):
     assert without_default["chosen"].tolist() == [False, True, False] * 2
     options = {"votes": ((3, 3),), "order": ("query_similarity",), "min_similarity": (-5.0, -4.0, 0.0)}
     far = LabelBridgeConfig().min_similarity
-    assert far == 0.0 and (held_out.train_similarities[:, :3] > 0).all()
+    assert far == 0.0 and (held_out.train.weights[:, :3] > 0).all()
     with_default = sweep(held_out, SweepConfig(t=(7.0, 8.0, 9.0), **options), EGT)
     assert with_default["chosen"].tolist() == [False, True, False, False, False, True]
 

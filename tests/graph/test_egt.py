@@ -15,6 +15,7 @@ from landmark_retrieval.graph.egt import explore_exploit_lists
 from landmark_retrieval.graph.graph import as_lists
 from landmark_retrieval.graph.kernel import SIMILARITY_EDGE
 from landmark_retrieval.graph.text_format import read_text_graph
+from landmark_retrieval.knn import NeighborLists
 
 GOLDENS = Path(__file__).parents[1] / "conformance"
 CASES = [
@@ -75,8 +76,10 @@ def test_equals_reference_where_the_heap_is_cut_down(t: float, p: int, ties: int
     n, k = 400, 30
     neighbors = np.array([random.choice(n, k, replace=False) for _ in range(n + 10)], np.int32)
     weights = np.sort(random.integers(0, ties, neighbors.shape) / ties, axis=1)[:, ::-1].astype(np.float32)
-    graph = symmetrize(neighbors[10:], weights[10:])
-    result = explore_exploit(neighbors[:10], weights[:10], graph, EgtConfig(t=t, p=p, threads=1))
+    graph = symmetrize(NeighborLists(neighbors[10:], weights[10:]))
+    result = explore_exploit(
+        NeighborLists(neighbors[:10], weights[:10]), graph, EgtConfig(t=t, p=p, threads=1)
+    )
     index = [list(zip(*(part.tolist() for part in graph.neighbors(v)), strict=True)) for v in range(n)]
     queries = [list(zip(neighbors[i].tolist(), weights[i].tolist(), strict=True)) for i in range(10)]
     # t is rounded to the precision of the weights, so that an edge at the threshold is not above it
@@ -90,9 +93,9 @@ def test_threads_do_not_change_the_result() -> None:
     random = np.random.default_rng(0)
     neighbors = random.integers(0, 900, (1000, 12)).astype(np.int32)
     weights = np.sort(random.random((1000, 12), np.float32), axis=1)[:, ::-1]
-    graph = symmetrize(neighbors, weights, threads=1)
+    graph = symmetrize(NeighborLists(neighbors, weights), threads=1)
     results = [
-        explore_exploit(neighbors, weights, graph, EgtConfig(t=0.9, p=50, threads=threads))
+        explore_exploit(NeighborLists(neighbors, weights), graph, EgtConfig(t=0.9, p=50, threads=threads))
         for threads in (1, 4)
     ]
     for field in ("ranking", "scores", "parents", "kinds"):
@@ -139,22 +142,27 @@ def test_query_without_neighbours_and_empty_index_have_no_results() -> None:
     config = EgtConfig(p=3)
     neighbors, weights = to_table([[], [(1, 0.5)]], 2)
     graph = to_csr([[], []])
-    assert explore_exploit(neighbors, weights, graph, config).ranking.tolist() == [[-1] * 3, [1, -1, -1]]
-    empty = explore_exploit(neighbors[:1], weights[:1], to_csr([]), config)
+    assert explore_exploit(NeighborLists(neighbors, weights), graph, config).ranking.tolist() == [
+        [-1] * 3,
+        [1, -1, -1],
+    ]
+    empty = explore_exploit(NeighborLists(neighbors[:1], weights[:1]), to_csr([]), config)
     assert empty.ranking.tolist() == [[-1] * 3]
-    assert explore_exploit(neighbors[:0], weights[:0], graph, config).ranking.shape == (0, 3)
+    assert explore_exploit(NeighborLists(neighbors[:0], weights[:0]), graph, config).ranking.shape == (0, 3)
 
 
 def test_memory_mapped_and_half_precision_input(tmp_path: Path) -> None:
     neighbors, weights = to_table([[(0, 0.5), (1, 0.25)]], 3)
     graph = to_csr([[(1, 0.75)], [(0, 0.75)]])
     config = EgtConfig(t=0.1, p=2)
-    expected = explore_exploit(neighbors, weights, graph, config)
+    expected = explore_exploit(NeighborLists(neighbors, weights), graph, config)
     for name, array in (("n", neighbors), ("w", weights.astype(np.float16)), ("i", graph.indices)):
         np.save(tmp_path / f"{name}.npy", array)
     mapped = {name: np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "nwi"}
     result = explore_exploit(
-        mapped["n"], mapped["w"], CsrGraph(graph.indptr, mapped["i"], graph.weights), config
+        NeighborLists(mapped["n"], mapped["w"]),
+        CsrGraph(graph.indptr, mapped["i"], graph.weights),
+        config,
     )
     np.testing.assert_array_equal(result.ranking, expected.ranking)
     np.testing.assert_array_equal(result.scores, expected.scores)
@@ -170,16 +178,16 @@ def test_memory_mapped_and_half_precision_input(tmp_path: Path) -> None:
 )
 def test_wrong_query_lists_are_refused(neighbors: list, weights: list, message: str) -> None:
     with pytest.raises(LandmarkRetrievalError, match=message):
-        explore_exploit(np.array(neighbors), np.array(weights), to_csr([[], []]), EgtConfig())
+        explore_exploit(NeighborLists(np.array(neighbors), np.array(weights)), to_csr([[], []]), EgtConfig())
 
 
 def test_wrong_index_graph_is_refused() -> None:
     neighbors, weights = to_table([[(0, 1.0)]], 1)
     with pytest.raises(LandmarkRetrievalError, match="index graph: neighbour 5 is outside"):
-        explore_exploit(neighbors, weights, to_csr([[(5, 1.0)]]), EgtConfig())
+        explore_exploit(NeighborLists(neighbors, weights), to_csr([[(5, 1.0)]]), EgtConfig())
     broken = CsrGraph(np.array([0, 2]), np.zeros(1, np.int32), np.zeros(1, np.float32))
     with pytest.raises(LandmarkRetrievalError, match="disagree"):
-        explore_exploit(neighbors, weights, broken, EgtConfig())
+        explore_exploit(NeighborLists(neighbors, weights), broken, EgtConfig())
 
 
 def test_configuration() -> None:
@@ -193,6 +201,6 @@ def test_configuration() -> None:
 
 def test_as_lists_does_not_copy() -> None:
     neighbors, weights = to_table([[(0, 0.5)]], 4)
-    lists = as_lists(neighbors, weights)
+    lists = as_lists(NeighborLists(neighbors, weights))
     assert np.shares_memory(lists.indices, neighbors)
     assert np.shares_memory(lists.weights, weights)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from landmark_retrieval.graph import LabelBridge, PathStep, Step, explain_edge
+from landmark_retrieval.graph import LabelBridge, PathStep, Step, Votes, explain_edge
 from landmark_retrieval.graph.kernel import LABEL_EDGE, SIMILARITY_EDGE
 
 BRIDGE = LabelBridge(
-    query_label=np.array([7]),
-    query_train_row=np.array([1], np.int32),
-    query_similarity=np.array([0.5], np.float32),
-    index_label=np.array([-1, 7]),
-    index_train_row=np.array([-1, 1], np.int32),
-    index_similarity=np.array([-np.inf, 0.25], np.float32),
+    queries=Votes(np.array([7]), np.array([1], np.int32), np.array([0.5], np.float32)),
+    index=Votes(np.array([-1, 7]), np.array([-1, 1], np.int32), np.array([-np.inf, 0.25], np.float32)),
     train_label=np.array([3, 7]),
 )
 

@@ -10,6 +10,7 @@ from random_graphs import from_csr, lists_of, to_csr, to_table
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.graph import symmetrize
 from landmark_retrieval.graph.graph import symmetrize_lists
+from landmark_retrieval.knn import NeighborLists
 
 LISTS = st.integers(0, 12).flatmap(lambda n: lists_of(n, n, 6))
 
@@ -30,14 +31,14 @@ def test_equals_reference(lists: list, dtype: type) -> None:
 @settings(max_examples=100, deadline=None)
 @given(LISTS)
 def test_table_equals_reference(lists: list) -> None:
-    assert from_csr(symmetrize(*to_table(lists, 6), threads=1)) == reference.symmetrize(lists)
+    assert from_csr(symmetrize(NeighborLists(*to_table(lists, 6)), threads=1)) == reference.symmetrize(lists)
 
 
 def test_threads_do_not_change_the_result() -> None:
     random = np.random.default_rng(0)
     neighbors = random.integers(-1, 40_000, (40_000, 6)).astype(np.int32)
     weights = random.integers(-20, 20, neighbors.shape).astype(np.float32)
-    one, many = (symmetrize(neighbors, weights, threads) for threads in (1, 4))
+    one, many = (symmetrize(NeighborLists(neighbors, weights), threads) for threads in (1, 4))
     for field in ("indptr", "indices", "weights"):
         np.testing.assert_array_equal(getattr(one, field), getattr(many, field))
     sample = reference.symmetrize(
@@ -52,12 +53,14 @@ def test_symmetric_lists_keep_the_order_of_their_ties() -> None:
     assert symmetrize_lists(graph) is graph
     looped = to_csr([[(0, 1.0)], [(0, 1.0)]])
     assert from_csr(symmetrize_lists(looped)) == [[(1, 1.0)], [(0, 1.0)]]
-    assert from_csr(symmetrize(*to_table(lists, 2)))[0] == [(1, 1.0), (2, 1.0)]
+    assert from_csr(symmetrize(NeighborLists(*to_table(lists, 2))))[0] == [(1, 1.0), (2, 1.0)]
 
 
 def test_larger_weight_counts_whichever_direction_has_it() -> None:
     graph = symmetrize(
-        np.array([[1, -1], [0, 2], [1, -1]], np.int32), np.array([[3, 0], [5, 1], [4, 9]], np.float32)
+        NeighborLists(
+            np.array([[1, -1], [0, 2], [1, -1]], np.int32), np.array([[3, 0], [5, 1], [4, 9]], np.float32)
+        )
     )
     assert from_csr(graph) == [[(1, 5.0)], [(0, 5.0), (2, 4.0)], [(1, 4.0)]]
 
@@ -72,4 +75,4 @@ def test_larger_weight_counts_whichever_direction_has_it() -> None:
 )
 def test_wrong_tables_are_refused(neighbors: list, weights: list, message: str) -> None:
     with pytest.raises(LandmarkRetrievalError, match=message):
-        symmetrize(np.array(neighbors, np.int32), np.array(weights, np.float32))
+        symmetrize(NeighborLists(np.array(neighbors, np.int32), np.array(weights, np.float32)))

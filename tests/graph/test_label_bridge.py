@@ -14,6 +14,7 @@ from landmark_retrieval.graph import (
     EgtConfig,
     LabelBridge,
     LabelBridgeConfig,
+    Votes,
     build_label_bridge,
     explore_exploit,
     explore_exploit_with_labels,
@@ -22,20 +23,22 @@ from landmark_retrieval.graph import (
     vote_labels,
 )
 from landmark_retrieval.graph.kernel import LABEL_EDGE, SIMILARITY_EDGE
+from landmark_retrieval.knn import NeighborLists
 
 ORDERS = ("query_similarity", "query_neighbors", "train_similarity", "row")
+ROW_ORDER = LabelBridgeConfig(order="row")
 
 
 def bridge_of(query_train: dict, image_train: dict, train_labels: list[int], q: int, n: int) -> LabelBridge:
     """Make a bridge from {row: (train row, similarity)}."""
 
-    def side(links: dict, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def side(links: dict, count: int) -> Votes:
         row = np.array([links.get(i, (-1, 0))[0] for i in range(count)], np.int32)
         similarity = np.array([links.get(i, (-1, -np.inf))[1] for i in range(count)], np.float32)
         label = np.array([train_labels[r] if r >= 0 else -1 for r in row], np.int64)
-        return label, row, similarity
+        return Votes(label, row, similarity)
 
-    return LabelBridge(*side(query_train, q), *side(image_train, n), np.array(train_labels, np.int64))
+    return LabelBridge(side(query_train, q), side(image_train, n), np.array(train_labels, np.int64))
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -45,7 +48,8 @@ def test_label_edges_come_before_similarity_edges_at_every_threshold(t: float, o
     neighbors, weights = to_table([[(a, 0.9), (b, 0.5)]], 2)
     bridge = bridge_of({0: (0, 0.8)}, {g: (1, 0.6)}, [7, 7], q=1, n=3)
     traversal = explore_exploit_with_labels(
-        neighbors, weights, to_csr([[], [], []]), bridge, EgtConfig(t=t, p=4), LabelBridgeConfig(order=order),
+        NeighborLists(neighbors, weights), to_csr([[], [], []]), bridge, EgtConfig(t=t, p=4),
+        LabelBridgeConfig(order=order),
         np.ones((1, 2), np.float32), np.ones((3, 2), np.float32),
     )  # fmt: skip
     assert traversal.ranking.tolist() == [[g, a, b, -1]]
@@ -84,7 +88,7 @@ def test_hubs_equal_the_graph_with_all_label_edges(
     index_descriptors = random.integers(-2, 3, (len(index), 9)).astype(np.float32)
     bridge = bridge_of(query_train, image_train, train_labels, len(queries), len(index))
     result = explore_exploit_with_labels(
-        *to_table(queries, 6), to_csr(index), bridge, EgtConfig(t=t, p=p, threads=1),
+        NeighborLists(*to_table(queries, 6)), to_csr(index), bridge, EgtConfig(t=t, p=p, threads=1),
         LabelBridgeConfig(order=order), query_descriptors, index_descriptors,
     )  # fmt: skip
     for query, near in enumerate(queries):
@@ -115,7 +119,11 @@ def test_paths_through_labels_are_complete(case: tuple, t: float) -> None:
     queries, index, query_train, image_train, train_labels = case
     bridge = bridge_of(query_train, image_train, train_labels, len(queries), len(index))
     traversal = explore_exploit_with_labels(
-        *to_table(queries, 6), to_csr(index), bridge, EgtConfig(t=t, p=20), LabelBridgeConfig(order="row")
+        NeighborLists(*to_table(queries, 6)),
+        to_csr(index),
+        bridge,
+        EgtConfig(t=t, p=20),
+        LabelBridgeConfig(order="row"),
     )
     for query, row in enumerate(traversal.ranking):
         assert len(set(row[row >= 0])) == (row >= 0).sum()
@@ -125,10 +133,10 @@ def test_paths_through_labels_are_complete(case: tuple, t: float) -> None:
             for step in steps:
                 near = queries[query] if step.source < 0 else index[step.source]
                 source_label = (
-                    bridge.query_label[query] if step.source < 0 else bridge.index_label[step.source]
+                    bridge.queries.label[query] if step.source < 0 else bridge.index.label[step.source]
                 )
                 if step.kind == LABEL_EDGE:
-                    assert bridge.index_label[step.target] == source_label >= 0
+                    assert bridge.index.label[step.target] == source_label >= 0
                 else:
                     assert step.target in [u for u, _ in near]
 
@@ -139,7 +147,11 @@ def test_label_of_a_reached_image_opens_its_bridge_at_once() -> None:
     bridge = bridge_of({}, {0: (0, 0.5), 2: (0, 0.5)}, [4], q=1, n=4)
     for t, expected in ((0.1, [0, 2, 1, 3]), (np.inf, [0, 2, 3, 1])):
         result = explore_exploit_with_labels(
-            neighbors, weights, index, bridge, EgtConfig(t=t, p=4), LabelBridgeConfig(order="row")
+            NeighborLists(neighbors, weights),
+            index,
+            bridge,
+            EgtConfig(t=t, p=4),
+            LabelBridgeConfig(order="row"),
         )
         assert result.ranking.tolist() == [expected]
         assert trusted_path(result, 0, 1)[-1].source == 0
@@ -157,20 +169,18 @@ def test_without_labels_the_result_is_plain_egt(
     if train_labels:
         nothing, none = random.integers(0, 2, (60, 3)).astype(np.int32), np.ones((60, 3), np.float32)
     bridge = build_label_bridge(
-        nothing[:10],
-        none[:10],
-        nothing[10:],
-        none[10:],
+        NeighborLists(nothing[:10], none[:10]),
+        NeighborLists(nothing[10:], none[10:]),
         np.array(train_labels, np.int64),
         LabelBridgeConfig(),
     )
     config = EgtConfig(t=0.5, p=20)
     with caplog.at_level(logging.WARNING):
         result = explore_exploit_with_labels(
-            neighbors[:10], weights[:10], graph, bridge, config, LabelBridgeConfig()
+            NeighborLists(neighbors[:10], weights[:10]), graph, bridge, config, LabelBridgeConfig()
         )
     assert "the ranking is that of plain EGT" in caplog.text
-    plain = explore_exploit(neighbors[:10], weights[:10], graph, config)
+    plain = explore_exploit(NeighborLists(neighbors[:10], weights[:10]), graph, config)
     for field in ("ranking", "scores", "parents", "kinds"):
         np.testing.assert_array_equal(getattr(result, field), getattr(plain, field))
 
@@ -188,8 +198,9 @@ def test_votes_equal_reference(labels: list[int], lists: list, votes: int, floor
         [(row, float(np.float32(0.9 - column / 10))) for column, row in enumerate(rows)] for rows in lists
     ]
     neighbors, similarities = to_table(near, 6)
-    result = vote_labels(neighbors, similarities, np.array(labels, np.int64), votes, floor)
+    found = vote_labels(NeighborLists(neighbors, similarities), np.array(labels, np.int64), votes, floor)
     expected = [reference.vote(edges, labels, votes, floor) for edges in near]
+    result = found.label, found.train_row, found.similarity
     assert list(zip(*(part.tolist() for part in result), strict=True)) == expected
     assert [part.dtype for part in result] == [np.int64, np.int32, np.float32]
 
@@ -198,36 +209,37 @@ def test_votes_need_a_strict_majority() -> None:
     labels = np.array([5, 5, 6, 7, 8], np.int64)
     neighbors = np.array([[2, 1, 0], [2, 3, 0], [0, -1, -1], [0, 1, -1]], np.int32)
     similarities = np.array([[0.9, 0.8, 0.7]] * 4, np.float32)
-    label, row, similarity = vote_labels(neighbors, similarities, labels, 3)
-    assert label.tolist() == [5, -1, -1, 5]
-    assert row.tolist() == [1, -1, -1, 0]
-    np.testing.assert_allclose(similarity[[0, 3]], [0.8, 0.9])
+    found = vote_labels(NeighborLists(neighbors, similarities), labels, 3)
+    assert found.label.tolist() == [5, -1, -1, 5]
+    assert found.train_row.tolist() == [1, -1, -1, 0]
+    np.testing.assert_allclose(found.similarity[[0, 3]], [0.8, 0.9])
     # with four votes, two against one against one is no majority
     four = np.array([[0, 1, 2, 3]], np.int32)
-    assert vote_labels(four, np.ones((1, 4)), labels, 4)[0].tolist() == [-1]
+    assert vote_labels(NeighborLists(four, np.ones((1, 4))), labels, 4).label.tolist() == [-1]
 
 
 def test_wrong_votes_are_refused() -> None:
     labels = np.arange(5)
     with pytest.raises(LandmarkRetrievalError, match="5 train images must vote but only 3"):
-        vote_labels(np.zeros((2, 3), np.int32), np.ones((2, 3)), labels, 5)
+        vote_labels(NeighborLists(np.zeros((2, 3), np.int32), np.ones((2, 3))), labels, 5)
     with pytest.raises(LandmarkRetrievalError, match="neighbour 9 is not one of 5 train images"):
-        vote_labels(np.full((2, 3), 9, np.int32), np.ones((2, 3)), labels, 3)
-    assert vote_labels(np.zeros((2, 1), np.int32), np.ones((2, 1)), labels[:1], 3)[0].tolist() == [-1, -1]
+        vote_labels(NeighborLists(np.full((2, 3), 9, np.int32), np.ones((2, 3))), labels, 3)
+    one = NeighborLists(np.zeros((2, 1), np.int32), np.ones((2, 1)))
+    assert vote_labels(one, labels[:1], 3).label.tolist() == [-1, -1]
 
 
 def test_wrong_bridges_are_refused() -> None:
-    neighbors, weights = to_table([[(0, 0.5)]], 1)
+    lists = NeighborLists(*to_table([[(0, 0.5)]], 1))
     graph, config = to_csr([[], []]), EgtConfig()
     bridge = bridge_of({0: (0, 0.5)}, {1: (0, 0.5)}, [3], q=1, n=2)
     with pytest.raises(LandmarkRetrievalError, match="needs the descriptors"):
-        explore_exploit_with_labels(neighbors, weights, graph, bridge, config, LabelBridgeConfig())
+        explore_exploit_with_labels(lists, graph, bridge, config, LabelBridgeConfig())
     with pytest.raises(LandmarkRetrievalError, match="extract them again"):
         explore_exploit_with_labels(
-            neighbors, weights, graph, bridge, config, LabelBridgeConfig(), np.ones((1, 4)), np.ones((3, 4))
+            lists, graph, bridge, config, LabelBridgeConfig(), np.ones((1, 4)), np.ones((3, 4))
         )
     other = bridge_of({}, {}, [3], q=2, n=2)
     with pytest.raises(LandmarkRetrievalError, match="vote the labels again"):
-        explore_exploit_with_labels(neighbors, weights, graph, other, config, LabelBridgeConfig())
+        explore_exploit_with_labels(lists, graph, other, config, LabelBridgeConfig())
     with pytest.raises(LandmarkRetrievalError, match="did you mean 'index_votes'"):
         LabelBridgeConfig(index_vote=3)

@@ -367,3 +367,26 @@ def test_object_stores_are_refused_in_one_line() -> None:
             action()
         assert str(caught.value).startswith("s3://bucket/bundle: ") and "\n" not in str(caught.value)
     assert not Path("s3:").exists()
+
+
+@dataclass(frozen=True)
+class Pair:
+    left: OtherBundle
+    right: OtherBundle
+    note: Any
+
+
+def test_a_bundle_may_hold_bundles(tmp_path: Path) -> None:
+    stored = ArrayBundleDataset(filepath=str(tmp_path / "pair"), bundle=f"{__name__}.Pair")
+    large = np.arange(MAPPED_FROM_BYTES // 4, dtype=np.float32)
+    left = OtherBundle(np.array(["a", "b"]), large)
+    stored.save(Pair(left, OtherBundle(("one", 2), np.zeros((0, 3))), "both"))
+    loaded = stored.load()
+    assert isinstance(loaded, Pair) and isinstance(loaded.left, OtherBundle)
+    assert loaded.left.ids.tolist() == ["a", "b"] and loaded.note == "both"
+    assert isinstance(loaded.left.weights, np.memmap) and np.array_equal(loaded.left.weights, large)
+    assert loaded.right.ids == ("one", 2) and loaded.right.weights.shape == (0, 3)
+    assert {row[0] for row in stored.preview()["data"]} >= {"left.ids", "right.weights", "note"}
+    flat = ArrayBundleDataset(filepath=str(tmp_path / "pair"), bundle=f"{__name__}.OtherBundle")
+    with pytest.raises(LandmarkRetrievalError, match=r"holds the fields left\.ids"):
+        flat.load()

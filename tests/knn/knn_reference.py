@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from landmark_retrieval.knn import Neighbors
+from landmark_retrieval.knn import NeighborLists
 
 
 def nearest(queries, database, k, exclude=None, storage="float32"):
@@ -19,7 +19,7 @@ def nearest(queries, database, k, exclude=None, storage="float32"):
         scores = (database[allowed] @ query).astype(np.float32)
         order = np.argsort(-scores, kind="stable")[:k]
         neighbors[i, : len(order)], weights[i, : len(order)] = allowed[order], scores[order]
-    return Neighbors(neighbors, weights)
+    return NeighborLists(neighbors, weights)
 
 
 def assert_same(found, expected):

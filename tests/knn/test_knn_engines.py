@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from knn_reference import assert_same, descriptors, nearest, problems
 
-from landmark_retrieval.knn import KnnConfig, Neighbors, search
+from landmark_retrieval.knn import KnnConfig, NeighborLists, search
 from landmark_retrieval.knn.blocks import Reader
 from landmark_retrieval.knn.candidates import candidate_count
 from landmark_retrieval.knn.engines import (
@@ -93,7 +93,7 @@ def test_heaps_and_their_parts():
     best = Best.empty(3, 2)
     part = best.part(1, 3)
     part.scores[0], part.rows[0] = [1, 5], [7, 8]
-    expected = Neighbors(
+    expected = NeighborLists(
         np.array([[-1, -1], [8, 7], [-1, -1]], np.int32),
         np.array([[-np.inf, -np.inf], [5, 1], [-np.inf, -np.inf]], np.float32),
     )

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from knn_reference import assert_same, nearest, problems
 
-from landmark_retrieval.knn import Neighbors
+from landmark_retrieval.knn import NeighborLists
 from landmark_retrieval.knn.kernel import (
     CHUNK,
     gather_from_products,
@@ -29,7 +29,7 @@ def heaps(q, k):
 
 def as_sorted(scores, rows):
     sort_heaps(scores, rows, 0, len(scores))
-    return Neighbors(rows, scores)
+    return NeighborLists(rows, scores)
 
 
 def noted(q, k):
@@ -102,8 +102,8 @@ def test_candidates_are_exact_or_said_to_be_incomplete(problem, noise, width):
     expected = nearest(problem[0], problem[1], k, problem[3])
     result = as_sorted(scores, found)
     assert_same(
-        Neighbors(result.neighbors[complete], result.weights[complete]),
-        Neighbors(expected.neighbors[complete], expected.weights[complete]),
+        NeighborLists(result.neighbors[complete], result.weights[complete]),
+        NeighborLists(expected.neighbors[complete], expected.weights[complete]),
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from knn_reference import assert_same, descriptors, nearest, problems
 
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.knn import ApproximateConfig, KnnConfig, Neighbors, build_knn_graph, search
+from landmark_retrieval.knn import ApproximateConfig, KnnConfig, build_knn_graph, search
 
 CPU = KnnConfig(k=10, device="cpu", threads=1)
 
@@ -199,9 +199,9 @@ def test_too_little_memory_says_how_much_is_needed():
 def test_graph_is_two_searches():
     queries, index = descriptors(12, 40), descriptors(13, 200)
     graph = build_knn_graph(queries, index, CPU)
-    assert_same(Neighbors(graph.query_neighbors, graph.query_weights), nearest(queries, index, 10))
+    assert_same(graph.queries, nearest(queries, index, 10))
     own = nearest(index, index, 10, np.arange(200))
-    assert_same(Neighbors(graph.index_neighbors, graph.index_weights), own)
+    assert_same(graph.index, own)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is reset by Linux only")

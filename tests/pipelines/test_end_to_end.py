@@ -201,5 +201,5 @@ def test_queries_find_their_landmark(finished_project: Project) -> None:
     assert table.loc["blend", "mAP_at_100"] > 0.5
     assert not math.isnan(table["mAP_at_100_private"].iloc[0])
     graph = finished_project.load("blend.knn_graph")
-    assert (graph.index_neighbors[:, 0] >= 0).all()
-    assert not (graph.index_neighbors == np.arange(6)[:, None]).any()
+    assert (graph.index.neighbors[:, 0] >= 0).all()
+    assert not (graph.index.neighbors == np.arange(6)[:, None]).any()

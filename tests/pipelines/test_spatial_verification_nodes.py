@@ -9,7 +9,7 @@ import pytest
 from landmark_retrieval.collection import SplitRows
 from landmark_retrieval.descriptors import BlockArray, Descriptors
 from landmark_retrieval.io import ArrayBundleDataset
-from landmark_retrieval.knn import KnnGraph
+from landmark_retrieval.knn import KnnGraph, NeighborLists
 from landmark_retrieval.pipelines.spatial_verification.nodes import expand_descriptors
 from landmark_retrieval.runtime.sharding import ShardPlan, ShardStore
 from landmark_retrieval.verification import (
@@ -38,15 +38,14 @@ def inputs(tmp_path):
         )
         graph = KnnGraph(
             *(
-                array
-                for n in (QUERIES, INDEX)
-                for array in (
+                NeighborLists(
                     random.integers(0, INDEX, (n, 5)).astype(np.int32),
                     np.sort(random.random((n, 5)).astype(np.float32))[:, ::-1],
                 )
+                for n in (QUERIES, INDEX)
             )
         )
-        pairs = candidate_pairs(graph.query_neighbors, graph.index_neighbors, 5)
+        pairs = candidate_pairs(graph, 5)
         inliers = random.integers(0, 2 * FLOOR, len(pairs)).astype(np.int32)
         verified = pd.DataFrame({"row_a": pairs[:, 0], "row_b": pairs[:, 1], "inliers": inliers})
         shards = ShardStore(str(tmp_path / "shards"))
@@ -66,9 +65,8 @@ def bundle(folder):
 def plainly(descriptors, graph, verified, shards, table, verification, config):
     """Return all expanded rows at once, in float32."""
     rows, whole = SplitRows.from_table(table), np.array(descriptors.matrix)
-    lists = (graph.query_neighbors, graph.query_weights, graph.index_neighbors, graph.index_weights)
     queries, index = expand_queries_and_index(
-        whole[rows.query], whole[rows.index], *lists, verified, config, verification.candidates, FLOOR
+        whole[rows.query], whole[rows.index], graph, verified, config, verification.candidates, FLOOR
     )
     return np.concatenate([queries, index, whole[rows.train].astype(np.float32)])
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from verification_scenes import HOMOGRAPHIES, FeatureStore, carry, photo
 
 from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.knn import KnnGraph, NeighborLists
 from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardStore
 from landmark_retrieval.verification import (
     MatchingConfig,
@@ -47,15 +48,21 @@ def verified(tmp_path, feature_store):
     return store
 
 
+def lists(queries, index):
+    """Return a graph of these neighbours; what they weigh is of no matter here."""
+    return KnnGraph(*(NeighborLists(side, np.zeros(side.shape, np.float32)) for side in (queries, index)))
+
+
 def test_candidate_pairs_of_a_small_graph():
     queries = np.array([[1, 0, -1], [2, 1, 0]], np.int32)
     index = np.array([[1, 2, -1], [0, 1, 2], [-1, -1, -1]], np.int32)
-    pairs = candidate_pairs(queries, index, 2)
+    graph = lists(queries, index)
+    pairs = candidate_pairs(graph, 2)
     # Table rows: queries 0 and 1, index images 2, 3 and 4; index image 1 names itself, which is no pair.
     assert pairs.tolist() == [[0, 2], [0, 3], [1, 3], [1, 4], [2, 3], [2, 4]]
     assert pairs.dtype == np.int64
-    assert candidate_pairs(queries, index[:0], 1).tolist() == [[0, 3], [1, 4]]
-    assert candidate_pairs(queries[:0], index[:0], 10).shape == (0, 2)
+    assert candidate_pairs(graph, 1, database_side=False).tolist() == [[0, 3], [1, 4]]
+    assert candidate_pairs(lists(queries[:0], index[:0]), 10).shape == (0, 2)
 
 
 @settings(max_examples=50, deadline=None)
@@ -70,7 +77,7 @@ def test_candidate_pairs_equal_a_slow_loop(queries, index, k, candidates, seed):
             for j in row[:candidates]:
                 if j >= 0 and first + i != queries + j:
                     expected.add((min(first + i, queries + j), max(first + i, queries + j)))
-    found = candidate_pairs(query_neighbors, index_neighbors, candidates)
+    found = candidate_pairs(lists(query_neighbors, index_neighbors), candidates)
     assert [tuple(pair) for pair in found.tolist()] == sorted(expected)
 
 

@@ -5,7 +5,16 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from landmark_retrieval.knn import NeighborLists
 from landmark_retrieval.verification import neighbor_inliers, rerank
+
+
+def reranked(neighbors, inliers, floor):
+    """Return the re-ranked neighbours, after checking that their falling similarities stay where they are."""
+    weights = -np.arange(neighbors.size, dtype=np.float32).reshape(neighbors.shape)
+    result = rerank(NeighborLists(neighbors, weights), inliers, floor)
+    assert result.weights is weights
+    return result.neighbors
 
 
 def table(entries):
@@ -35,7 +44,7 @@ def test_equals_slow_loops(seed, candidates, floor):
     for first in (0, queries):
         source = neighbors[:queries] if first == 0 else neighbors
         inliers = neighbor_inliers(source, first, queries, table(entries), candidates)
-        ranked = rerank(source, inliers, floor)
+        ranked = reranked(source, inliers, floor)
         for i, row in enumerate(source.tolist()):
             head = row[:candidates]
             pairs = [tuple(sorted((first + i, queries + j))) for j in head]
@@ -52,13 +61,13 @@ def test_equals_slow_loops(seed, candidates, floor):
 def test_counts_below_the_floor_reorder_nothing():
     neighbors = np.array([[4, 2, 7, 1, 3]], np.int32)
     inliers = np.array([[0, 9, 30, 10]], np.int32)
-    assert rerank(neighbors, inliers, 10).tolist() == [[7, 1, 4, 2, 3]]
-    assert rerank(neighbors, inliers, 31).tolist() == neighbors.tolist()
+    assert reranked(neighbors, inliers, 10).tolist() == [[7, 1, 4, 2, 3]]
+    assert reranked(neighbors, inliers, 31).tolist() == neighbors.tolist()
     assert neighbors.tolist() == [[4, 2, 7, 1, 3]]
 
 
 def test_equal_inliers_keep_the_order_of_similarity():
-    assert rerank(np.array([[4, 2, 7]], np.int32), np.array([[12, 15, 12]], np.int32), 10).tolist() == [
+    assert reranked(np.array([[4, 2, 7]], np.int32), np.array([[12, 15, 12]], np.int32), 10).tolist() == [
         [2, 4, 7]
     ]
 
@@ -67,5 +76,5 @@ def test_nothing_verified():
     neighbors = np.array([[1, 0, -1]], np.int32)
     inliers = neighbor_inliers(neighbors, 0, 1, table({}), 10)
     assert inliers.tolist() == [[0, 0, -1]]
-    assert rerank(neighbors, inliers, 10).tolist() == neighbors.tolist()
+    assert reranked(neighbors, inliers, 10).tolist() == neighbors.tolist()
     assert neighbor_inliers(neighbors[:0], 0, 1, table({}), 10).shape == (0, 3)

@@ -85,7 +85,7 @@ def measure_variants(
     """
     _check_pairs(verified, config.variants)
     nothing = {**dict.fromkeys(OPTIONS), "expanded": 0.0}
-    plain = verified.graph.query_neighbors[:, : config.length]
+    plain = verified.graph.queries.neighbors[:, : config.length]
     rows = [{"variant": "no verification", **nothing, **evaluate_variant(plain, relevant, None)}]
     for name, expansion in config.variants.items():
         ranking, expanded = rank_expanded(verified, expansion, knn)
@@ -117,19 +117,16 @@ def rank_expanded(
     before, graph = (verified.queries, verified.index), verified.graph
     after = expand_queries_and_index(
         *before,
-        graph.query_neighbors,
-        graph.query_weights,
-        graph.index_neighbors,
-        graph.index_weights,
+        graph,
         verified.pairs,
         expansion,
         verified.candidates,
         verified.min_inliers,
     )
     changed = sum(int((new != old).any(axis=1).sum()) for new, old in zip(after, before, strict=True))
-    neighbors = search(*after, knn).neighbors
-    inliers = neighbor_inliers(neighbors, 0, len(before[0]), verified.pairs, verified.candidates)
-    return rerank(neighbors, inliers, verified.min_inliers), changed / sum(map(len, before))
+    found = search(*after, knn)
+    inliers = neighbor_inliers(found.neighbors, 0, len(before[0]), verified.pairs, verified.candidates)
+    return rerank(found, inliers, verified.min_inliers).neighbors, changed / sum(map(len, before))
 
 
 def format_variants(table: pd.DataFrame, data_set: str) -> str:
@@ -166,8 +163,7 @@ def _check_pairs(verified: Verified, variants: Mapping[str, ExpansionConfig]) ->
     ]
     if not needing:
         return
-    graph = verified.graph
-    wanted = candidate_pairs(graph.query_neighbors, graph.index_neighbors, verified.candidates)
+    wanted = candidate_pairs(verified.graph, verified.candidates)
     size = int(wanted.max(initial=0)) + 1
     there = verified.pairs["row_a"].to_numpy(np.int64) * size + verified.pairs["row_b"].to_numpy(np.int64)
     if not np.isin(wanted[:, 0] * size + wanted[:, 1], there).all():

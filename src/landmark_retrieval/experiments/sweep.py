@@ -23,7 +23,7 @@ from landmark_retrieval.graph import (
     explore_exploit,
     explore_exploit_with_labels,
 )
-from landmark_retrieval.knn import KnnGraph
+from landmark_retrieval.knn import KnnGraph, NeighborLists
 
 OPTIONS = ("t", "query_votes", "index_votes", "min_similarity", "order")
 """What is swept."""
@@ -78,8 +78,7 @@ class HeldOut:
     Attributes:
         graph: k-NN graph of its queries and index images.
         index_graph: the same, undirected (`symmetrize`).
-        train_neighbors: `[q + n, v]` train rows nearest to every query and index image, -1 padded.
-        train_similarities: `[q + n, v]`.
+        train: `[q + n, v]` train rows nearest to every query and index image, -1 padded.
         train_labels: `[t]`.
         query_descriptors: `[q, d]`.
         index_descriptors: `[n, d]`.
@@ -88,8 +87,7 @@ class HeldOut:
 
     graph: KnnGraph
     index_graph: CsrGraph
-    train_neighbors: NDArray[np.int32]
-    train_similarities: NDArray[np.float32]
+    train: NeighborLists
     train_labels: NDArray[np.int64]
     query_descriptors: NDArray[Any]
     index_descriptors: NDArray[Any]
@@ -113,8 +111,7 @@ def sweep(held_out: HeldOut, config: SweepConfig, egt: EgtConfig) -> pd.DataFram
     rows: list[dict[str, Any]] = []
     for t in config.t:
         found = explore_exploit(
-            graph.query_neighbors,
-            graph.query_weights,
+            graph.queries,
             held_out.index_graph,
             egt.model_copy(update={"t": t}),
         )
@@ -168,18 +165,15 @@ def _bridges(config: SweepConfig) -> Iterator[LabelBridgeConfig]:
 
 
 def _traverse_with_labels(held_out: HeldOut, egt: EgtConfig, options: LabelBridgeConfig) -> Traversal:
-    queries = len(held_out.graph.query_neighbors)
+    queries = len(held_out.graph.queries)
     bridge = build_label_bridge(
-        held_out.train_neighbors[:queries],
-        held_out.train_similarities[:queries],
-        held_out.train_neighbors[queries:],
-        held_out.train_similarities[queries:],
+        held_out.train[:queries],
+        held_out.train[queries:],
         held_out.train_labels,
         options,
     )
     return explore_exploit_with_labels(
-        held_out.graph.query_neighbors,
-        held_out.graph.query_weights,
+        held_out.graph.queries,
         held_out.index_graph,
         bridge,
         egt,

@@ -6,6 +6,7 @@ from landmark_retrieval.graph.graph import CsrGraph, symmetrize
 from landmark_retrieval.graph.label_bridge import (
     LabelBridge,
     LabelBridgeConfig,
+    Votes,
     build_label_bridge,
     explore_exploit_with_labels,
     label_path,
@@ -23,6 +24,7 @@ __all__ = [
     "PathStep",
     "Step",
     "Traversal",
+    "Votes",
     "build_label_bridge",
     "explain_edge",
     "explore_exploit",

@@ -20,6 +20,7 @@ from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.graph.graph import CsrGraph, as_lists, check_edges
 from landmark_retrieval.graph.kernel import ORDER_STORED, make_workspace, traverse
+from landmark_retrieval.knn import NeighborLists
 from landmark_retrieval.runtime.compiled import frozen, run_chunks, thread_count
 
 QUERIES_AT_A_TIME = 64
@@ -105,17 +106,11 @@ NO_HUBS = Hubs(
 )
 
 
-def explore_exploit(
-    query_neighbors: NDArray[np.int32],
-    query_weights: NDArray[Any],
-    index_graph: CsrGraph,
-    config: EgtConfig,
-) -> Traversal:
+def explore_exploit(queries: NeighborLists, index_graph: CsrGraph, config: EgtConfig) -> Traversal:
     """Traverse the graph from every query.
 
     Args:
-        query_neighbors: int32 `[q, k]` index rows nearest to each query, -1 padded.
-        query_weights: `[q, k]` their similarities.
+        queries: `[q, k]` index rows nearest to each query, -1 padded, and their similarities.
         index_graph: undirected graph of the n index images (`symmetrize`).
         config: parameters.
 
@@ -125,7 +120,7 @@ def explore_exploit(
     Raises:
         LandmarkRetrievalError: when shapes differ or a neighbour is outside the index.
     """
-    return explore_exploit_lists(as_lists(query_neighbors, query_weights), index_graph, config)
+    return explore_exploit_lists(as_lists(queries), index_graph, config)
 
 
 def explore_exploit_lists(

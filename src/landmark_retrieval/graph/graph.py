@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.knn import NeighborLists
 from landmark_retrieval.runtime.compiled import compiled, frozen, run_chunks, thread_count
 
 CHUNK = 16384
@@ -42,16 +43,16 @@ class CsrGraph:
         return self.indices[part], self.weights[part]
 
 
-def as_lists(neighbors: NDArray[np.int32], weights: NDArray[Any]) -> CsrGraph:
+def as_lists(table: NeighborLists) -> CsrGraph:
     """View a k-NN table as lists, without copying it.
 
     Args:
-        neighbors: `[n, k]`, -1 padded.
-        weights: `[n, k]` of the same shape; float16 is copied to float32.
+        table: `[n, k]` neighbours, -1 padded, and weights; those in float16 are copied to float32.
 
     Raises:
         LandmarkRetrievalError: when the shapes differ.
     """
+    neighbors, weights = table.neighbors, table.weights
     if neighbors.ndim != 2 or neighbors.shape != weights.shape:
         raise LandmarkRetrievalError(
             f"k-NN graph: neighbors have shape {neighbors.shape} and weights {weights.shape}; "
@@ -66,12 +67,11 @@ def as_lists(neighbors: NDArray[np.int32], weights: NDArray[Any]) -> CsrGraph:
     )
 
 
-def symmetrize(neighbors: NDArray[np.int32], weights: NDArray[Any], threads: int = 0) -> CsrGraph:
+def symmetrize(table: NeighborLists, threads: int = 0) -> CsrGraph:
     """Make a k-NN table undirected: the union of both directions with the larger weight.
 
     Args:
-        neighbors: int32 `[n, k]` rows of the same table, -1 padded.
-        weights: `[n, k]` similarities.
+        table: `[n, k]` rows of the same table, -1 padded, and their similarities.
         threads: most threads to use, 0 for all.
 
     Returns:
@@ -80,7 +80,7 @@ def symmetrize(neighbors: NDArray[np.int32], weights: NDArray[Any], threads: int
     Raises:
         LandmarkRetrievalError: when shapes differ, a row number is outside the table or a weight is NaN.
     """
-    return _union(as_lists(neighbors, weights), threads)
+    return _union(as_lists(table), threads)
 
 
 def symmetrize_lists(graph: CsrGraph, threads: int = 0) -> CsrGraph:

@@ -23,6 +23,7 @@ from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.graph.egt import NO_DESCRIPTORS, EgtConfig, Hubs, Traversal, explore_exploit_lists
 from landmark_retrieval.graph.graph import CsrGraph, as_lists
 from landmark_retrieval.graph.kernel import ORDER_QUERY_NEIGHBORS, ORDER_QUERY_SIMILARITY, ORDER_STORED
+from landmark_retrieval.knn import NeighborLists
 
 logger = logging.getLogger(__name__)
 
@@ -55,66 +56,70 @@ class LabelBridgeConfig(Configuration):
 
 
 @dataclass(frozen=True, eq=False)
+class Votes:
+    """What the nearest train images say of some images.
+
+    Attributes:
+        label: int64 `[n]` label of each image, -1 for none.
+        train_row: int32 `[n]` train row that the image is linked to, -1 for none.
+        similarity: float32 `[n]` similarity to it, -inf for none.
+    """
+
+    label: NDArray[np.int64]
+    train_row: NDArray[np.int32]
+    similarity: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+@dataclass(frozen=True, eq=False)
 class LabelBridge:
     """The labels that were voted, and by which train images.
 
     Attributes:
-        query_label: int64 `[q]` label of each query, -1 for none.
-        query_train_row: int32 `[q]` train row that the query is linked to, -1 for none.
-        query_similarity: float32 `[q]` similarity to it, -inf for none.
-        index_label: int64 `[n]` the same for index images.
-        index_train_row: int32 `[n]`.
-        index_similarity: float32 `[n]`.
+        queries: votes for each query.
+        index: votes for each index image.
         train_label: int64 `[t]` labels of the train images, -1 for none.
     """
 
-    query_label: NDArray[np.int64]
-    query_train_row: NDArray[np.int32]
-    query_similarity: NDArray[np.float32]
-    index_label: NDArray[np.int64]
-    index_train_row: NDArray[np.int32]
-    index_similarity: NDArray[np.float32]
+    queries: Votes
+    index: Votes
     train_label: NDArray[np.int64]
 
 
 def vote_labels(
-    neighbors: NDArray[np.int32],
-    similarities: NDArray[Any],
-    train_labels: NDArray[np.int64],
-    votes: int,
-    min_similarity: float = -np.inf,
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+    nearest: NeighborLists, train_labels: NDArray[np.int64], votes: int, min_similarity: float = -np.inf
+) -> Votes:
     """Let the nearest train images vote for the label of each image.
 
     Args:
-        neighbors: `[n, k]` train rows in descending similarity, -1 padded; only the first `votes` count.
-        similarities: `[n, k]`.
+        nearest: `[n, k]` train rows in descending similarity, -1 padded; only the first `votes` count.
         train_labels: int64 `[t]`, -1 for none: such an image votes for no label.
         votes: how many vote. A label needs more than half of this number; otherwise there is none.
         min_similarity: train images less similar than this do not vote.
 
     Returns:
-        int64 `[n]` labels (-1 for none); int32 `[n]` the most similar train image of that label (-1 for
-        none); float32 `[n]` its similarity (-inf for none).
+        The labels, and of each the most similar train image that has it.
 
     Raises:
         LandmarkRetrievalError: when fewer than `votes` neighbours were searched although there are more
             train images, or a neighbour is not one of them.
     """
-    n, k = neighbors.shape
+    n, k = nearest.neighbors.shape
     train = np.append(np.asarray(train_labels, np.int64), NO_LABEL)
     if k < min(votes, len(train) - 1):
         raise LandmarkRetrievalError(
             f"label votes: {votes} train images must vote but only {k} neighbours were searched; "
             "search at least as many as the larger of query_votes and index_votes"
         )
-    near = np.asarray(neighbors[:, :votes], np.int64)
+    near = np.asarray(nearest.neighbors[:, :votes], np.int64)
     if near.max(initial=-1) >= len(train) - 1:
         raise LandmarkRetrievalError(
             f"label votes: neighbour {near.max()} is not one of {len(train) - 1} train images; "
             "search the train images again"
         )
-    near_similarity = np.asarray(similarities[:, :votes], np.float32)
+    near_similarity = np.asarray(nearest.weights[:, :votes], np.float32)
     labels = train[near]  # padding reads the last entry, which has no label
     labels[near_similarity < min_similarity] = NO_LABEL
     label = np.full(n, NO_LABEL, np.int64)
@@ -126,24 +131,20 @@ def vote_labels(
         label[wins] = candidate[wins]
         row[wins] = near[wins, column]
         similarity[wins] = near_similarity[wins, column]
-    return label, row, similarity
+    return Votes(label, row, similarity)
 
 
 def build_label_bridge(
-    query_neighbors: NDArray[np.int32],
-    query_similarities: NDArray[Any],
-    index_neighbors: NDArray[np.int32],
-    index_similarities: NDArray[Any],
+    queries: NeighborLists,
+    index: NeighborLists,
     train_labels: NDArray[np.int64],
     config: LabelBridgeConfig,
 ) -> LabelBridge:
     """Vote the labels of all queries and index images.
 
     Args:
-        query_neighbors: `[q, k]` train rows nearest to each query, in descending similarity, -1 padded.
-        query_similarities: `[q, k]`.
-        index_neighbors: `[n, k]` the same for index images.
-        index_similarities: `[n, k]`.
+        queries: `[q, k]` train rows nearest to each query, in descending similarity, -1 padded.
+        index: `[n, k]` the same for index images.
         train_labels: int64 `[t]`, -1 for none; may be empty.
         config: parameters; `order` is not used here.
 
@@ -154,9 +155,11 @@ def build_label_bridge(
         LandmarkRetrievalError: as `vote_labels`.
     """
     floor = config.min_similarity
-    query = vote_labels(query_neighbors, query_similarities, train_labels, config.query_votes, floor)
-    index = vote_labels(index_neighbors, index_similarities, train_labels, config.index_votes, floor)
-    return LabelBridge(*query, *index, train_label=np.asarray(train_labels, np.int64))
+    return LabelBridge(
+        queries=vote_labels(queries, train_labels, config.query_votes, floor),
+        index=vote_labels(index, train_labels, config.index_votes, floor),
+        train_label=np.asarray(train_labels, np.int64),
+    )
 
 
 def label_hubs(
@@ -179,19 +182,19 @@ def label_hubs(
     Raises:
         LandmarkRetrievalError: when `query_similarity` lacks descriptors or they do not fit the bridge.
     """
-    labelled = np.flatnonzero(bridge.index_label != NO_LABEL)
-    hub_labels, hub_of_labelled = np.unique(bridge.index_label[labelled], return_inverse=True)
-    index_hub = np.full(len(bridge.index_label), -1, np.int32)
+    labelled = np.flatnonzero(bridge.index.label != NO_LABEL)
+    hub_labels, hub_of_labelled = np.unique(bridge.index.label[labelled], return_inverse=True)
+    index_hub = np.full(len(bridge.index.label), -1, np.int32)
     index_hub[labelled] = hub_of_labelled
     by_similarity = order in ("train_similarity", "query_neighbors")
-    keys = -bridge.index_similarity[labelled] if by_similarity else labelled
+    keys = -bridge.index.similarity[labelled] if by_similarity else labelled
     members = labelled[np.lexsort((labelled, keys, hub_of_labelled))].astype(np.int32)
     kind = {"query_similarity": ORDER_QUERY_SIMILARITY, "query_neighbors": ORDER_QUERY_NEIGHBORS}
     queries = index = NO_DESCRIPTORS
     if order == "query_similarity":
         queries, index = _matching_descriptors(bridge, query_descriptors, index_descriptors)
     return Hubs(
-        query_hub=hubs_of(bridge.query_label, hub_labels),
+        query_hub=hubs_of(bridge.queries.label, hub_labels),
         index_hub=index_hub,
         indptr=np.append(0, np.cumsum(np.bincount(hub_of_labelled, minlength=len(hub_labels)))),
         members=members,
@@ -225,7 +228,7 @@ def _matching_descriptors(
             "label bridge: order 'query_similarity' needs the descriptors of queries and index images; "
             "give them or choose 'query_neighbors'"
         )
-    expected = (len(bridge.query_label), len(bridge.index_label))
+    expected = (len(bridge.queries.label), len(bridge.index.label))
     if (len(queries), len(index)) != expected or queries.shape[1] != index.shape[1]:
         raise LandmarkRetrievalError(
             f"label bridge: descriptors have shapes {queries.shape} and {index.shape} for "
@@ -235,8 +238,7 @@ def _matching_descriptors(
 
 
 def explore_exploit_with_labels(
-    query_neighbors: NDArray[np.int32],
-    query_weights: NDArray[Any],
+    queries: NeighborLists,
     index_graph: CsrGraph,
     bridge: LabelBridge,
     config: EgtConfig,
@@ -247,8 +249,7 @@ def explore_exploit_with_labels(
     """Traverse the graph from every query, through label bridges first.
 
     Args:
-        query_neighbors: int32 `[q, k]` index rows nearest to each query, -1 padded.
-        query_weights: `[q, k]` their similarities.
+        queries: `[q, k]` index rows nearest to each query, -1 padded, and their similarities.
         index_graph: undirected graph of the n index images (`symmetrize`).
         bridge: voted labels of the same queries and index images.
         config: parameters of the traversal.
@@ -262,18 +263,18 @@ def explore_exploit_with_labels(
     Raises:
         LandmarkRetrievalError: when shapes differ, or descriptors are needed and missing.
     """
-    if len(bridge.query_label) != len(query_neighbors) or len(bridge.index_label) != len(index_graph):
+    if len(bridge.queries) != len(queries) or len(bridge.index) != len(index_graph):
         raise LandmarkRetrievalError(
-            f"label bridge: has {len(bridge.query_label)} queries and {len(bridge.index_label)} index images "
-            f"but the graph has {len(query_neighbors)} and {len(index_graph)}; vote the labels again"
+            f"label bridge: has {len(bridge.queries)} queries and {len(bridge.index)} index images "
+            f"but the graph has {len(queries)} and {len(index_graph)}; vote the labels again"
         )
-    queries = as_lists(query_neighbors, query_weights)
-    if not (bridge.index_label != NO_LABEL).any():
+    lists = as_lists(queries)
+    if not (bridge.index.label != NO_LABEL).any():
         reason = "there are no train images" if len(bridge.train_label) == 0 else "no label was voted"
         logger.warning("Label bridges have no effect, because %s: the ranking is that of plain EGT.", reason)
-        return explore_exploit_lists(queries, index_graph, config)
+        return explore_exploit_lists(lists, index_graph, config)
     hubs = label_hubs(bridge, bridge_config.order, query_descriptors, index_descriptors)
-    return explore_exploit_lists(queries, index_graph, config, hubs)
+    return explore_exploit_lists(lists, index_graph, config, hubs)
 
 
 def label_path(
@@ -292,11 +293,11 @@ def label_path(
         linked to, and the int32 `[2]` train rows (equal when both are linked to the same image).
     """
     if source < 0:
-        row, similarity = bridge.query_train_row[query], bridge.query_similarity[query]
+        row, similarity = bridge.queries.train_row[query], bridge.queries.similarity[query]
     else:
-        row, similarity = bridge.index_train_row[source], bridge.index_similarity[source]
+        row, similarity = bridge.index.train_row[source], bridge.index.similarity[source]
     return (
-        int(bridge.index_label[target]),
-        np.array([similarity, bridge.index_similarity[target]], np.float32),
-        np.array([row, bridge.index_train_row[target]], np.int32),
+        int(bridge.index.label[target]),
+        np.array([similarity, bridge.index.similarity[target]], np.float32),
+        np.array([row, bridge.index.train_row[target]], np.int32),
     )

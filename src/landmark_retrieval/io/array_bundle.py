@@ -8,8 +8,9 @@ import json
 import shutil
 import uuid
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import fsspec
 import numpy as np
@@ -35,12 +36,13 @@ class NotStorableError(TypeError):
 
 
 class ArrayBundleDataset(AbstractDataset[Any, Any]):
-    """A dataclass whose fields are arrays or scalars, stored as a local folder.
+    """A dataclass whose fields are arrays, scalars or such dataclasses again, stored as a local folder.
 
-    Array fields become `<field>.npy`, scalars (str, int, float, bool, None and tuples of them) go to
-    `bundle.json`. Arrays that come in blocks (an object with `shape`, `dtype` and `blocks`, whose iterator
-    gives blocks of rows) are streamed to disk and never held whole. Saving is atomic: the old artifact stays
-    until the new one is complete. Loaded arrays are read-only, and memory-mapped from 1 MiB on.
+    Array fields become `<field>.npy` (`<field>.<field of its bundle>.npy` for a bundle in the bundle),
+    scalars (str, int, float, bool, None and tuples of them) go to `bundle.json`. Arrays that come in blocks
+    (an object with `shape`, `dtype` and `blocks`, whose iterator gives blocks of rows) are streamed to disk
+    and never held whole. Saving is atomic: the old artifact stays until the new one is complete. Loaded
+    arrays are read-only, and memory-mapped from 1 MiB on.
 
     Args:
         filepath: the folder, on a local or mounted file system (`file://` is fine): arrays are mapped into
@@ -79,7 +81,7 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
             for name, value in index["values"].items()
         }
         with passed_on():
-            return self._class()(**arrays, **values)
+            return _assembled(self._class(), {**arrays, **values})
 
     def save(self, data: Any) -> None:
         """Store a bundle in place of the one that is there.
@@ -182,7 +184,7 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
         arrays: dict[str, dict[str, Any]] = {}
         values: dict[str, Any] = {}
         for name in sorted(_field_names(type(data))):
-            value = getattr(data, name)
+            value = attrgetter(name)(data)
             if _is_scalar(value) or (isinstance(value, tuple) and all(map(_is_scalar, value))):
                 values[name] = _plain(value)
                 continue
@@ -226,7 +228,31 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
 
 
 def _field_names(bundle: type[Any]) -> set[str]:
-    return {field.name for field in dataclasses.fields(bundle) if field.init}
+    """Return the fields of a bundle; those of a bundle in it are `<its field>.<field>`."""
+    names = {field.name for field in dataclasses.fields(bundle) if field.init}
+    for name, inner in _inner_bundles(bundle).items():
+        names = names - {name} | {f"{name}.{field}" for field in _field_names(inner)}
+    return names
+
+
+def _inner_bundles(bundle: type[Any]) -> dict[str, type[Any]]:
+    """Return the fields that hold a bundle, with its class."""
+    types = get_type_hints(bundle)
+    return {
+        field.name: types[field.name]
+        for field in dataclasses.fields(bundle)
+        if field.init and dataclasses.is_dataclass(types[field.name])
+    }
+
+
+def _assembled(bundle: type[Any], values: dict[str, Any]) -> Any:
+    """Return a bundle of the values of its `_field_names`."""
+    own = {name: value for name, value in values.items() if "." not in name}
+    for name, inner in _inner_bundles(bundle).items():
+        start = f"{name}."
+        parts = {field.removeprefix(start): values[field] for field in values if field.startswith(start)}
+        own[name] = _assembled(inner, parts)
+    return bundle(**own)
 
 
 def _is_empty(folder: Path) -> bool:

@@ -17,7 +17,7 @@ from landmark_retrieval.knn.candidates import candidate_count
 from landmark_retrieval.knn.config import ApproximateConfig, KnnConfig
 from landmark_retrieval.knn.engines import QUERIES_AT_A_TIME, Best
 from landmark_retrieval.knn.kernel import score_candidates
-from landmark_retrieval.knn.neighbors import Neighbors
+from landmark_retrieval.knn.neighbors import NeighborLists
 from landmark_retrieval.runtime.compiled import frozen, run_chunks, thread_count
 from landmark_retrieval.runtime.progress import PROGRESS_DELAY
 from landmark_retrieval.runtime.threads import library_threads
@@ -102,7 +102,7 @@ def search_approximately(
     label: str,
     first_row: int = 0,
     database_digest: str | None = None,
-) -> Neighbors:
+) -> NeighborLists:
     """Search with `config.approximate`; arguments and result as in `search`.
 
     Weights are exact inner products; some of the true neighbours may be missing.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from landmark_retrieval.knn.blocks import Block
 from landmark_retrieval.knn.kernel import gather_from_products, gathered_width, offer_gathered, sort_heaps
-from landmark_retrieval.knn.neighbors import Neighbors
+from landmark_retrieval.knn.neighbors import NeighborLists
 from landmark_retrieval.knn.products import LARGE, fastest_product, torch_product
 from landmark_retrieval.runtime.compiled import frozen, run_chunks
 
@@ -42,7 +42,7 @@ class Best:
         """Return a view of the heaps of queries start to stop."""
         return Best(self.scores[start:stop], self.rows[start:stop])
 
-    def sorted(self, threads: int) -> Neighbors:
+    def sorted(self, threads: int) -> NeighborLists:
         """Return what was found by falling score, ties by lower row; the heaps are heaps no more."""
         run_chunks(
             len(self.rows),
@@ -51,7 +51,7 @@ class Best:
             lambda: None,
             lambda _, first, last: sort_heaps(self.scores, self.rows, first, last),
         )
-        return Neighbors(self.rows, self.scores)
+        return NeighborLists(self.rows, self.scores)
 
 
 class Engine(Protocol):

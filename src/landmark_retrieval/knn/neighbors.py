@@ -1,4 +1,4 @@
-"""What a search returns."""
+"""What a search returns: lists of neighbours, and the two sides of a k-NN graph."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbors:
+class NeighborLists:
     """The nearest database rows of each query.
 
     Attributes:
@@ -24,19 +24,19 @@ class Neighbors:
     def __len__(self) -> int:
         return len(self.neighbors)
 
+    def __getitem__(self, rows: slice) -> NeighborLists:
+        """Return the lists of some queries, without copying them."""
+        return NeighborLists(self.neighbors[rows], self.weights[rows])
+
 
 @dataclass(frozen=True, eq=False)
 class KnnGraph:
     """Nearest index images of every query and of every index image.
 
     Attributes:
-        query_neighbors: int32 `[q, k]` index rows (0 is the first index image), -1 padded.
-        query_weights: float32 `[q, k]` inner products, descending, -inf padded.
-        index_neighbors: int32 `[n, k]` index rows other than the image itself, -1 padded.
-        index_weights: float32 `[n, k]` inner products, descending, -inf padded.
+        queries: `[q, k]` index rows (0 is the first index image) nearest to each query.
+        index: `[n, k]` index rows nearest to each index image, other than itself.
     """
 
-    query_neighbors: NDArray[np.int32]
-    query_weights: NDArray[np.float32]
-    index_neighbors: NDArray[np.int32]
-    index_weights: NDArray[np.float32]
+    queries: NeighborLists
+    index: NeighborLists

@@ -13,7 +13,7 @@ from landmark_retrieval.configuration import digest
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.knn.blocks import PortableMatrix, content_digest
 from landmark_retrieval.knn.config import KnnConfig
-from landmark_retrieval.knn.neighbors import KnnGraph, Neighbors
+from landmark_retrieval.knn.neighbors import KnnGraph, NeighborLists
 from landmark_retrieval.knn.search import check_inputs, search_checked, warn_if_short
 from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardStore, ShardTask
 
@@ -58,7 +58,7 @@ def plan_knn(
     return ShardPlan(label, tasks, executor or ExecutorConfig(), metadata, config.content())
 
 
-def gather(store: ShardStore) -> Neighbors:
+def gather(store: ShardStore) -> NeighborLists:
     """Join the shards of `plan_knn`.
 
     Args:
@@ -130,7 +130,7 @@ def gather_graph(store: ShardStore) -> KnnGraph:
         )
         for part, count in ((QUERY_PART, sizes["graph_queries"]), (INDEX_PART, sizes["graph_index"]))
     )
-    return KnnGraph(of_queries.neighbors, of_queries.weights, of_index.neighbors, of_index.weights)
+    return KnnGraph(of_queries, of_index)
 
 
 def _tasks(
@@ -191,7 +191,7 @@ def compute_part(
     return {"first": np.array(first, np.int64), "neighbors": found.neighbors, "weights": found.weights}
 
 
-def _gather(store: ShardStore, names: list[str], count: int, k: int) -> Neighbors:
+def _gather(store: ShardStore, names: list[str], count: int, k: int) -> NeighborLists:
     neighbors = np.full((count, k), -1, np.int32)
     weights = np.full((count, k), -np.inf, np.float32)
     done = 0
@@ -204,4 +204,4 @@ def _gather(store: ShardStore, names: list[str], count: int, k: int) -> Neighbor
         done = part.stop
     if done != count:
         raise LandmarkRetrievalError(f"{store.root}: holds {done} of {count} queries; search again")
-    return Neighbors(neighbors, weights)
+    return NeighborLists(neighbors, weights)

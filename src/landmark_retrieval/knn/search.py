@@ -15,7 +15,7 @@ from landmark_retrieval.knn.blocks import Reader, check_matrix
 from landmark_retrieval.knn.config import KnnConfig
 from landmark_retrieval.knn.engines import Best
 from landmark_retrieval.knn.layout import choose_target, make_engine, plan_memory
-from landmark_retrieval.knn.neighbors import KnnGraph, Neighbors
+from landmark_retrieval.knn.neighbors import KnnGraph, NeighborLists
 from landmark_retrieval.runtime.compiled import thread_count
 from landmark_retrieval.runtime.progress import PROGRESS_DELAY
 from landmark_retrieval.runtime.threads import library_threads
@@ -29,7 +29,7 @@ def search(
     config: KnnConfig,
     exclude: NDArray[np.int64] | None = None,
     label: str = "nearest neighbours",
-) -> Neighbors:
+) -> NeighborLists:
     """Find the k database rows with the largest inner products with each query.
 
     Descriptors may be memory-mapped and larger than memory: the database is read once, block by block, and
@@ -63,7 +63,7 @@ def search_checked(
     label: str,
     first_row: int = 0,
     database_digest: str | None = None,
-) -> Neighbors:
+) -> NeighborLists:
     """Search as `search` does, inputs checked and warnings given already.
 
     Args:
@@ -87,7 +87,7 @@ def search_exactly(
     excluded: NDArray[np.int64],
     label: str,
     first_row: int = 0,
-) -> Neighbors:
+) -> NeighborLists:
     """Search every row of the database; arguments as in `search_checked`."""
     threads = thread_count(config.threads)
     best = Best.empty(len(queries), config.k)
@@ -205,4 +205,4 @@ def build_knn_graph(queries: NDArray[Any], index: NDArray[Any], config: KnnConfi
     of_queries = search_checked(queries, index, config, no_rows, "queries in the index")
     own_rows = np.arange(len(index), dtype=np.int64)
     of_index = search_checked(index, index, config, own_rows, "index in the index")
-    return KnnGraph(of_queries.neighbors, of_queries.weights, of_index.neighbors, of_index.weights)
+    return KnnGraph(of_queries, of_index)

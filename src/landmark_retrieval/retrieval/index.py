@@ -24,7 +24,7 @@ from landmark_retrieval.descriptors import (
 )
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation.ranking import RankingConfig
-from landmark_retrieval.graph import CsrGraph, EgtConfig, LabelBridge, LabelBridgeConfig
+from landmark_retrieval.graph import CsrGraph, EgtConfig, LabelBridge, LabelBridgeConfig, Votes
 from landmark_retrieval.graph.egt import NO_HUBS, Hubs
 from landmark_retrieval.graph.label_bridge import NO_LABEL, label_hubs
 from landmark_retrieval.knn import KnnConfig
@@ -116,13 +116,11 @@ class SearchIndex:
     @cached_property
     def hubs(self) -> Hubs:
         """The index images of each label, without a query; `NO_HUBS` where no label was voted."""
-        if not (self.bridge.index_label != NO_LABEL).any():
+        if not (self.bridge.index.label != NO_LABEL).any():
             return NO_HUBS
         bridge = replace(
             self.bridge,
-            query_label=np.zeros(0, np.int64),
-            query_train_row=np.zeros(0, np.int32),
-            query_similarity=np.zeros(0, np.float32),
+            queries=Votes(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32)),
         )
         index = self.expanded[self.rows.index]
         return label_hubs(bridge, self.label_bridge.order, index[:0], index)
@@ -130,7 +128,7 @@ class SearchIndex:
     @cached_property
     def hub_labels(self) -> NDArray[np.int64]:
         """The label of each hub, int64 `[hubs]`, ascending."""
-        return np.asarray(self.bridge.index_label, np.int64)[self.hubs.members[self.hubs.indptr[:-1]]]
+        return np.asarray(self.bridge.index.label, np.int64)[self.hubs.members[self.hubs.indptr[:-1]]]
 
 
 def read_index(load: Callable[[str], Any], descriptors: Sequence[str]) -> SearchIndex:

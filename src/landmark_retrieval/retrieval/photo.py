@@ -22,7 +22,7 @@ from landmark_retrieval.graph.graph import as_lists
 from landmark_retrieval.graph.label_bridge import hubs_of
 from landmark_retrieval.images import Source, UnreadableImageError, load_image
 from landmark_retrieval.knn.blocks import content_digest
-from landmark_retrieval.knn.neighbors import Neighbors
+from landmark_retrieval.knn.neighbors import NeighborLists
 from landmark_retrieval.knn.search import check_inputs, search_checked
 from landmark_retrieval.local_features.extraction import build_extractor, extract_features
 from landmark_retrieval.retrieval.index import SearchIndex
@@ -115,22 +115,23 @@ class PhotoSearch:
         descriptor = self.describe(photo)
         nearest = self._search(descriptor, self.index.plain, self.index.knn.k)
         if variant == VARIANTS[0]:
-            pairs, neighbors, ranking = _no_pairs(), nearest, nearest.neighbors
+            pairs, neighbors = _no_pairs(), nearest
         else:
             pairs = self._verify(photo, nearest, len(self.index.images) if seed_row is None else seed_row)
             descriptor = self._expand(descriptor, nearest, pairs)
             neighbors = self._search(descriptor, self._expanded, self.index.knn.k)
-            ranking = rerank(neighbors.neighbors, self._inliers(neighbors, pairs), self._floor)
+        ranked = rerank(neighbors, self._inliers(neighbors, pairs), self._floor)
+        ranking = ranked.neighbors
         bridge, hubs = self._vote(descriptor) if variant == LABELLED else (None, NO_HUBS)
         traversal: Traversal | None = None
         if variant in TRAVERSED:
-            lists = as_lists(ranking, neighbors.weights)
+            lists = as_lists(ranked)
             traversal = explore_exploit_lists(lists, self.index.index_graph, self.index.egt, hubs)
             ranking = traversal.ranking
         rows = ranking[0, : min(results, self.index.ranking.length)]
         explain = _Explanations(self, neighbors, pairs, traversal, bridge)
         found = [explain.result(position, int(row)) for position, row in enumerate(rows) if row >= 0]
-        label = NO_LANDMARK if bridge is None else int(bridge.query_label[0])
+        label = NO_LANDMARK if bridge is None else int(bridge.queries.label[0])
         return Found(found, time.perf_counter() - start, self.name_of(label))
 
     def describe(self, photo: Source) -> NDArray[np.float32]:
@@ -167,7 +168,7 @@ class PhotoSearch:
         assert floor is not None
         return floor
 
-    def _search(self, descriptor: NDArray[np.float32], rows: NDArray[np.floating], k: int) -> Neighbors:
+    def _search(self, descriptor: NDArray[np.float32], rows: NDArray[np.floating], k: int) -> NeighborLists:
         config = self.index.knn.model_copy(update={"k": k})
         excluded = check_inputs(descriptor, rows, None)
         digest = None
@@ -178,7 +179,7 @@ class PhotoSearch:
         # Any first row but 0: only the first block of a run's search is worth a line in the log.
         return search_checked(descriptor, rows, config, excluded, "photo", 1, digest)
 
-    def _verify(self, photo: Source, nearest: Neighbors, seed_row: int) -> pd.DataFrame:
+    def _verify(self, photo: Source, nearest: NeighborLists, seed_row: int) -> pd.DataFrame:
         """Return the inliers of the photo (row 0) and its leading neighbours (rows from 1)."""
         index, config = self.index, self.index.verification
         features = extract_features(load_image(photo), index.local_features, index.local_pca)
@@ -193,34 +194,30 @@ class PhotoSearch:
             {"row_a": np.zeros(len(top), np.int64), "row_b": np.array(top, np.int64) + 1, "inliers": inliers}
         )
 
-    def _inliers(self, neighbors: Neighbors, pairs: pd.DataFrame) -> NDArray[np.int32]:
+    def _inliers(self, neighbors: NeighborLists, pairs: pd.DataFrame) -> NDArray[np.int32]:
         return neighbor_inliers(neighbors.neighbors, 0, 1, pairs, self.index.verification.candidates)
 
     def _expand(
-        self, descriptor: NDArray[np.float32], nearest: Neighbors, pairs: pd.DataFrame
+        self, descriptor: NDArray[np.float32], nearest: NeighborLists, pairs: pd.DataFrame
     ) -> NDArray[np.float32]:
         config = self.index.expansion
         if not config.query_side:
             return descriptor
         inliers = self._inliers(nearest, pairs)
         plain, floor = self.index.plain, self._floor
-        return expand(descriptor, plain, nearest.neighbors, nearest.weights, inliers, config, floor)
+        return expand(descriptor, plain, nearest, inliers, config, floor)
 
     def _vote(self, descriptor: NDArray[np.float32]) -> tuple[LabelBridge, Hubs]:
         """Return the labels of the index with that of the photo, and the hubs with the photo's."""
         index, config = self.index, self.index.label_bridge
         votes = max(1, min(max(config.query_votes, config.index_votes), len(self._train)))
         nearest = self._search(descriptor, self._train, votes)
-        label, row, similarity = vote_labels(
-            nearest.neighbors, nearest.weights, index.train_labels, config.query_votes, config.min_similarity
-        )
-        bridge = dataclasses.replace(
-            index.bridge, query_label=label, query_train_row=row, query_similarity=similarity
-        )
+        voted = vote_labels(nearest, index.train_labels, config.query_votes, config.min_similarity)
+        bridge = dataclasses.replace(index.bridge, queries=voted)
         hubs = index.hubs
         if hubs is NO_HUBS:
             return bridge, hubs
-        query_hub = hubs_of(label, index.hub_labels)
+        query_hub = hubs_of(voted.label, index.hub_labels)
         queries = descriptor if hubs.query_descriptors.shape[1] else hubs.query_descriptors
         return bridge, dataclasses.replace(hubs, query_hub=query_hub, query_descriptors=queries)
 
@@ -230,7 +227,7 @@ class _Explanations:
     """Looks up why each result was found."""
 
     search: PhotoSearch
-    neighbors: Neighbors
+    neighbors: NeighborLists
     pairs: pd.DataFrame
     traversal: Traversal | None
     bridge: LabelBridge | None

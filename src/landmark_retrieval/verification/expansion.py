@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.descriptors.matrix import BlockArray, make_blocks
 from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.knn import KnnGraph, NeighborLists
 from landmark_retrieval.verification.rerank import neighbor_inliers, rerank_order
 
 BLOCK = 1024
@@ -60,8 +61,7 @@ class ExpansionConfig(Configuration):
 def expand(
     descriptors: NDArray[np.floating[Any]],
     index_descriptors: NDArray[np.floating[Any]],
-    neighbors: NDArray[np.int32],
-    weights: NDArray[np.float32],
+    lists: NeighborLists,
     inliers: NDArray[np.int32],
     config: ExpansionConfig,
     min_inliers: int,
@@ -71,8 +71,7 @@ def expand(
     Args:
         descriptors: `[n, d]` of the images to expand, L2-normalised.
         index_descriptors: `[m, d]` of the index, before expansion.
-        neighbors: `[n, k]` index rows in descending similarity, -1 padded.
-        weights: `[n, k]` their similarities.
+        lists: `[n, k]` index rows in descending similarity, -1 padded.
         inliers: `[n, c]`, c <= k, of the leading neighbours (`neighbor_inliers`); negative entries (the image
             itself, padding) are never used. The `nearest` selection may take neighbours beyond these.
         config: parameters.
@@ -82,6 +81,7 @@ def expand(
         float32 `[n, d]` with L2-normalised rows; rows without a reliable neighbour are unchanged.
     """
     result = np.array(descriptors, dtype=np.float32)
+    neighbors, weights = lists.neighbors, lists.weights
     columns, counts, reliable = _select(neighbors, inliers, config, min_inliers)
     rows = np.flatnonzero(reliable.any(axis=1))
     chosen, used = columns[rows], reliable[rows]
@@ -99,10 +99,7 @@ def expand(
 def expand_in_blocks(
     queries: NDArray[np.floating[Any]],
     index: NDArray[np.floating[Any]],
-    query_neighbors: NDArray[np.int32],
-    query_weights: NDArray[np.float32],
-    index_neighbors: NDArray[np.int32],
-    index_weights: NDArray[np.float32],
+    graph: KnnGraph,
     verified: pd.DataFrame,
     config: ExpansionConfig,
     candidates: int,
@@ -114,10 +111,7 @@ def expand_in_blocks(
     Args:
         queries: `[q, d]` descriptors, possibly memory-mapped, as all matrices here.
         index: `[n, d]` descriptors.
-        query_neighbors: `[q, k]` index rows nearest to each query.
-        query_weights: `[q, k]`.
-        index_neighbors: `[n, k]` index rows nearest to each index image.
-        index_weights: `[n, k]`.
+        graph: their nearest neighbours.
         verified: pairs of `collect_pairs`.
         config: parameters.
         candidates: leading neighbours that were compared.
@@ -130,17 +124,10 @@ def expand_in_blocks(
     """
     count = len(queries)
 
-    def side(
-        images: NDArray[np.floating[Any]],
-        neighbors: NDArray[np.int32],
-        weights: NDArray[np.float32],
-        first_row: int,
-    ) -> BlockArray:
-        inliers = neighbor_inliers(neighbors, first_row, count, verified, candidates)
+    def side(images: NDArray[np.floating[Any]], lists: NeighborLists, first_row: int) -> BlockArray:
+        inliers = neighbor_inliers(lists.neighbors, first_row, count, verified, candidates)
         return make_blocks(
-            lambda rows: expand(
-                images[rows], index, neighbors[rows], weights[rows], inliers[rows], config, min_inliers
-            ),
+            lambda rows: expand(images[rows], index, lists[rows], inliers[rows], config, min_inliers),
             images.shape,
             dtype,
             BLOCK,
@@ -150,36 +137,22 @@ def expand_in_blocks(
         return make_blocks(lambda rows: images[rows], images.shape, dtype, BLOCK)
 
     return (
-        side(queries, query_neighbors, query_weights, 0) if config.query_side else unchanged(queries),
-        side(index, index_neighbors, index_weights, count) if config.database_side else unchanged(index),
+        side(queries, graph.queries, 0) if config.query_side else unchanged(queries),
+        side(index, graph.index, count) if config.database_side else unchanged(index),
     )
 
 
 def expand_queries_and_index(
     queries: NDArray[np.floating[Any]],
     index: NDArray[np.floating[Any]],
-    query_neighbors: NDArray[np.int32],
-    query_weights: NDArray[np.float32],
-    index_neighbors: NDArray[np.int32],
-    index_weights: NDArray[np.float32],
+    graph: KnnGraph,
     verified: pd.DataFrame,
     config: ExpansionConfig,
     candidates: int,
     min_inliers: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return what `expand_in_blocks` gives, with the same arguments, as whole arrays in float32."""
-    of_queries, of_index = expand_in_blocks(
-        queries,
-        index,
-        query_neighbors,
-        query_weights,
-        index_neighbors,
-        index_weights,
-        verified,
-        config,
-        candidates,
-        min_inliers,
-    )
+    of_queries, of_index = expand_in_blocks(queries, index, graph, verified, config, candidates, min_inliers)
     return np.asarray(of_queries), np.asarray(of_index)
 
 

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from landmark_retrieval.configuration import Configuration, digest
 from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.knn import KnnGraph
 from landmark_retrieval.runtime.sharding import Arrays, ExecutorConfig, ShardPlan, ShardStore, ShardTask
 from landmark_retrieval.verification.device_matching import NOTHING, match_many, matching_device
 from landmark_retrieval.verification.floors import default_floor
@@ -63,27 +64,22 @@ class VerificationConfig(Configuration):
         return self.model_copy(update={"matching": self.matching.resolve(extractor), "min_inliers": floor})
 
 
-def candidate_pairs(
-    query_neighbors: NDArray[np.int32],
-    index_neighbors: NDArray[np.int32],
-    candidates: int,
-) -> NDArray[np.int64]:
+def candidate_pairs(graph: KnnGraph, candidates: int, database_side: bool = True) -> NDArray[np.int64]:
     """Return the pairs of images to verify, each unordered pair once.
 
     Args:
-        query_neighbors: `[q, k]` index rows nearest to each query, -1 padded.
-        index_neighbors: `[n, k]` index rows nearest to each index image, -1 padded; `[0, k]` leaves the
-            database side out.
-        candidates: leading columns that count.
+        graph: nearest neighbours of q queries and n index images.
+        candidates: leading neighbours that count.
+        database_side: whether those of the index images are pairs, too.
 
     Returns:
         int64 `[m, 2]` table rows (query i is row i, index j is row q + j), first less than second, ascending.
     """
-    queries = len(query_neighbors)
-    total = queries + max(len(index_neighbors), int(query_neighbors.max(initial=-1)) + 1)
+    queries = len(graph.queries)
+    total = queries + len(graph.index)
     keys = []
-    for first, neighbors in ((0, query_neighbors), (queries, index_neighbors)):
-        top = neighbors[:, :candidates].astype(np.int64)
+    for first, lists in ((0, graph.queries), (queries, graph.index[slice(None if database_side else 0)])):
+        top = lists.neighbors[:, :candidates].astype(np.int64)
         sources = np.broadcast_to(np.arange(first, first + len(top))[:, None], top.shape)
         there = top >= 0
         source, target = sources[there], top[there] + queries

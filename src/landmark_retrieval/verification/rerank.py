@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from landmark_retrieval.knn import NeighborLists
+
 
 def neighbor_inliers(
     neighbors: NDArray[np.int32], first_row: int, queries: int, verified: pd.DataFrame, candidates: int
@@ -58,18 +60,19 @@ def rerank_order(inliers: NDArray[np.int32], min_inliers: int) -> NDArray[np.int
     return np.argsort(-reliable, axis=1, kind="stable")
 
 
-def rerank(neighbors: NDArray[np.int32], inliers: NDArray[np.int32], min_inliers: int) -> NDArray[np.int32]:
+def rerank(lists: NeighborLists, inliers: NDArray[np.int32], min_inliers: int) -> NeighborLists:
     """Return the lists with their leading neighbours re-ranked by inliers, then by similarity.
 
     Args:
-        neighbors: int32 `[n, k]` in descending similarity, -1 padded.
+        lists: `[n, k]` in descending similarity, -1 padded.
         inliers: int32 `[n, c]` of the leading c <= k columns (`neighbor_inliers`).
         min_inliers: floor below which inliers count as none.
 
     Returns:
-        int32 `[n, k]`; each row a permutation of the given one.
+        The lists `[n, k]`, the neighbours of each a permutation of the given ones. A list keeps its falling
+        similarities; who stands at each of them changes.
     """
-    order = rerank_order(inliers, min_inliers)
-    result = neighbors.copy()
-    result[:, : inliers.shape[1]] = np.take_along_axis(neighbors[:, : inliers.shape[1]], order, axis=1)
-    return result
+    order, leading = rerank_order(inliers, min_inliers), slice(inliers.shape[1])
+    result = lists.neighbors.copy()
+    result[:, leading] = np.take_along_axis(lists.neighbors[:, leading], order, axis=1)
+    return NeighborLists(result, lists.weights)

@@ -29,7 +29,7 @@ from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, Shard
 
 def symmetrize_graph(graph: KnnGraph) -> CsrGraph:
     """Make the index part of the graph undirected: both directions, the larger weight."""
-    return symmetrize(graph.index_neighbors, graph.index_weights)
+    return symmetrize(graph.index)
 
 
 def settle_options(
@@ -44,7 +44,7 @@ def settle_options(
 def traverse(graph: KnnGraph, index_graph: CsrGraph, options: dict[str, dict[str, Any]]) -> Traversal:
     """Rank by explore-exploit graph traversal from every query."""
     config = EgtConfig(**options["egt"])
-    return explore_exploit(graph.query_neighbors, graph.query_weights, index_graph, config)
+    return explore_exploit(graph.queries, index_graph, config)
 
 
 def search_train_images(
@@ -76,10 +76,8 @@ def vote_labels(shards: ShardStore, images: pd.DataFrame, options: dict[str, dic
     """Vote a label for every query and index image among its nearest train images."""
     rows, found = SplitRows.from_table(images), gather(shards)
     return build_label_bridge(
-        found.neighbors[rows.query],
-        found.weights[rows.query],
-        found.neighbors[rows.index],
-        found.weights[rows.index],
+        found[rows.query],
+        found[rows.index],
         landmark_of(images)[rows.train],
         LabelBridgeConfig(**options["label_bridge"]),
     )
@@ -96,8 +94,7 @@ def traverse_with_labels(
     """Rank by explore-exploit graph traversal in which images of one label are linked first."""
     rows = SplitRows.from_table(images)
     return explore_exploit_with_labels(
-        graph.query_neighbors,
-        graph.query_weights,
+        graph.queries,
         index_graph,
         bridge,
         EgtConfig(**options["egt"]),

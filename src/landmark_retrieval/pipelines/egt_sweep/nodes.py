@@ -81,12 +81,11 @@ def sweep_options(
     egt: OpenEgtConfig,
 ) -> pd.DataFrame:
     """Measure all settings."""
-    rows, train = SplitRows.from_table(images), gather(train_shards)
+    rows = SplitRows.from_table(images)
     held_out = HeldOut(
         graph=graph,
         index_graph=index_graph,
-        train_neighbors=train.neighbors,
-        train_similarities=train.weights,
+        train=gather(train_shards),
         train_labels=landmark_of(images)[rows.train],
         query_descriptors=descriptors.part(rows.query),
         index_descriptors=descriptors.part(rows.index),

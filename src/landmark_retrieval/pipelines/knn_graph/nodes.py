@@ -36,4 +36,4 @@ def measure_recall(descriptors: Descriptors, images: pd.DataFrame, config: KnnCo
 
 def rank_neighbors(graph: KnnGraph, config: RankingConfig) -> Ranking:
     """Return the neighbours of the queries as their ranking."""
-    return cut(graph.query_neighbors, config.length)
+    return cut(graph.queries.neighbors, config.length)

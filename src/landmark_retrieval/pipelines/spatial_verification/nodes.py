@@ -41,8 +41,7 @@ def verify_candidates(
             f"local features are those of {features.images} images, the image table has {len(images)}; "
             "run `kedro run --pipelines features` again"
         )
-    index_neighbors = graph.index_neighbors if expansion.database_side else graph.index_neighbors[:0]
-    pairs = candidate_pairs(graph.query_neighbors, index_neighbors, config.candidates)
+    pairs = candidate_pairs(graph, config.candidates, expansion.database_side)
     return plan_verification(pairs, features, config, executor)
 
 
@@ -69,10 +68,7 @@ def expand_descriptors(
     queries, index = expand_in_blocks(
         descriptors.part(rows.query),
         descriptors.part(rows.index),
-        graph.query_neighbors,
-        graph.query_weights,
-        graph.index_neighbors,
-        graph.index_weights,
+        graph,
         pairs,
         expansion,
         verification.candidates,
@@ -90,9 +86,9 @@ def rerank_verified(
     A list keeps its falling similarities; who stands at each of them changes.
     """
     graph, floor = gather_graph(neighbor_shards), floor_of(shards)
-    queries = len(graph.query_neighbors)
+    queries = len(graph.queries)
     of_queries, of_index = (
-        rerank(neighbors, neighbor_inliers(neighbors, first_row, queries, pairs, config.candidates), floor)
-        for neighbors, first_row in ((graph.query_neighbors, 0), (graph.index_neighbors, queries))
+        rerank(lists, neighbor_inliers(lists.neighbors, first_row, queries, pairs, config.candidates), floor)
+        for lists, first_row in ((graph.queries, 0), (graph.index, queries))
     )
-    return KnnGraph(of_queries, graph.query_weights, of_index, graph.index_weights)
+    return KnnGraph(of_queries, of_index)
