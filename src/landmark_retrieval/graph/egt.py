@@ -59,9 +59,9 @@ class Traversal:
     Attributes:
         ranking: int32 `[q, p]` index rows, -1 where fewer than p could be reached.
         scores: float32 `[q, p]` weight of the edge that brought each result: its similarity or inlier count;
-            +inf for a label edge, -inf for padding.
+            for verified edges the worth of the path; +inf for a label edge, -inf for padding.
         parents: int32 `[q, p]` index row that the edge came from, -1 for the query itself (and padding).
-        kinds: int8 `[q, p]` what the edge was: 1 similarity, 2 label (`graph.kernel`), 0 for padding.
+        kinds: int8 `[q, p]` what the edge was: 1 similarity, 2 label, 3 verified (`graph.kernel`), 0 for padding.
     """
 
     ranking: NDArray[np.int32]
@@ -124,7 +124,7 @@ def explore_exploit(queries: NeighborLists, index_graph: CsrGraph, config: EgtCo
 
 
 def explore_exploit_lists(
-    queries: CsrGraph, index_graph: CsrGraph, config: EgtConfig, hubs: Hubs = NO_HUBS
+    queries: CsrGraph, index_graph: CsrGraph, config: EgtConfig, hubs: Hubs = NO_HUBS, product: bool = False
 ) -> Traversal:
     """Traverse the graph from queries with lists of any lengths; otherwise as `explore_exploit`.
 
@@ -133,6 +133,8 @@ def explore_exploit_lists(
         index_graph: undirected graph of the n index images, weights of the queries' dtype.
         config: parameters.
         hubs: images of one label, which are reached before all others; none by default.
+        product: whether an edge is worth the product of the weights (0 to 1) along its path, not its own
+            weight alone.
 
     Returns:
         The results.
@@ -140,11 +142,11 @@ def explore_exploit_lists(
     Raises:
         LandmarkRetrievalError: a neighbour is outside the index or a weight is NaN.
     """
-    return prepare(queries, index_graph, config, hubs)()
+    return prepare(queries, index_graph, config, hubs, product)()
 
 
 def prepare(
-    queries: CsrGraph, index_graph: CsrGraph, config: EgtConfig, hubs: Hubs = NO_HUBS
+    queries: CsrGraph, index_graph: CsrGraph, config: EgtConfig, hubs: Hubs = NO_HUBS, product: bool = False
 ) -> Callable[[], Traversal]:
     """Check the graphs, load (or compile) the loop, and return the traversal as a function to call.
 
@@ -165,6 +167,7 @@ def prepare(
         q_descending,
         descending,
         float(dtype.type(config.t)),
+        product,
         frozen(hubs.query_hub),
         frozen(hubs.index_hub),
         frozen(hubs.indptr),
@@ -205,7 +208,7 @@ class PathStep:
     """One edge of a trusted path.
 
     Attributes:
-        kind: 1 similarity, 2 label (the constants of `graph.kernel`).
+        kind: 1 similarity, 2 label, 3 verified (the constants of `graph.kernel`).
         source: index row, -1 for the query.
         target: index row.
         weight: of the edge, +inf for a label edge.
@@ -242,4 +245,4 @@ def trusted_path(traversal: Traversal, query: int, position: int) -> list[PathSt
         steps.append(step)
         if step.source < 0:
             return steps[::-1]
-        position = int(np.flatnonzero(ranking[:position] == step.source)[0])
+        position = int(np.flatnonzero(ranking == step.source)[0])

@@ -18,6 +18,7 @@ from landmark_retrieval.runtime.compiled import compiled
 
 SIMILARITY_EDGE = 1
 LABEL_EDGE = 2
+VERIFIED_EDGE = 3
 
 ORDER_STORED = 0
 ORDER_QUERY_NEIGHBORS = 1
@@ -112,11 +113,15 @@ def _cut_heap(heap, size, spare, state, wanted, cut):  # type: ignore[no-untyped
 
 @compiled
 def _explore(  # type: ignore[no-untyped-def]
-    indices, weights, begin, end, descending, parent, state, stamp, heap, spare, size, order, wanted, cut
-):
-    """Push the edges of one vertex that improve on what is known; return size, order and cut."""
+    indices, weights, begin, end, factor, descending, parent,
+    state, stamp, heap, spare, size, order, wanted, cut,
+):  # fmt: skip
+    """Push the edges of one vertex that improve on what is known; return size, order and cut.
+
+    All weights are multiplied by `factor`, which is not negative.
+    """
     for e in range(begin, end):
-        w = weights[e]
+        w = weights[e] * factor
         if w <= cut:
             if descending:
                 break
@@ -195,17 +200,19 @@ def _open_hub(  # type: ignore[no-untyped-def]
 
 @compiled
 def traverse(  # type: ignore[no-untyped-def]
-    q_indptr, q_indices, q_weights, indptr, indices, weights, q_descending, descending, t,
+    q_indptr, q_indices, q_weights, indptr, indices, weights, q_descending, descending, t, product,
     q_hubs, hubs, hub_ptr, members, member_order, query_descriptors, descriptors,
     state, heap, spare, opened, names, keys, clock, ranking, scores, parents, kinds, start, stop,
 ):  # fmt: skip
     """Traverse the graph for queries start..stop and write their rows of the four results.
 
     `q_hubs` and `hubs` name the label hub of each query and vertex, -1 for none; both are empty when there
-    are no labels.
+    are no labels. With `product` an edge is worth its weight times what the vertex that it comes from is
+    worth: the product of the weights along the path.
     """
     p = ranking.shape[1]
     labels = len(hubs) > 0
+    one = np.float32(1)
     for q in range(start, stop):
         clock[0] += 1
         stamp = clock[0]
@@ -215,7 +222,7 @@ def traverse(  # type: ignore[no-untyped-def]
         cut = -np.inf
         begin, end = q_indptr[q], q_indptr[q + 1]
         size, order, cut = _explore(
-            q_indices, q_weights, begin, end, q_descending, -1,
+            q_indices, q_weights, begin, end, one, q_descending, -1,
             state, stamp, heap, spare, size, order, p, cut,
         )  # fmt: skip
         if labels and q_hubs[q] >= 0:
@@ -252,8 +259,9 @@ def traverse(  # type: ignore[no-untyped-def]
                 break
             for i in range(explored, count):
                 v = ranking[q, i]
+                factor = scores[q, i] if product else one
                 size, order, cut = _explore(
-                    indices, weights, indptr[v], indptr[v + 1], descending, v,
+                    indices, weights, indptr[v], indptr[v + 1], factor, descending, v,
                     state, stamp, heap, spare, size, order, p - count, cut,
                 )  # fmt: skip
             explored = count

@@ -1,0 +1,126 @@
+"""Trusted paths against every path walked in turn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from landmark_retrieval.graph.egt import EgtConfig, trusted_path
+from landmark_retrieval.graph.trusted import rank_trusted, trusted_share, verified_graphs
+
+CONFIG = EgtConfig(p=12, threads=1)
+
+
+def worths(queries, n, pairs, trust):
+    """Return the best product over all simple paths of trusted edges, by query and index row (slow)."""
+    edges = {}
+    for a, b, p in pairs:
+        if p >= trust:
+            edges[a, b] = p
+            if a >= queries:
+                edges[b, a] = p
+    best = np.zeros((queries, n))
+
+    def walk(query, at, worth, seen):
+        for (a, b), p in edges.items():
+            if a == at and b not in seen:
+                best[query, b - queries] = max(best[query, b - queries], worth * p)
+                walk(query, b, worth * p, seen | {b})
+
+    for query in range(queries):
+        walk(query, query, 1.0, {query})
+    return best
+
+
+def reference(queries, n, pairs, ranking, similarity, trust):
+    """Return the ranking of each query in the words of the module."""
+    best = worths(queries, n, pairs, trust)
+    direct = {(a, b - queries) for a, b, p in pairs if a < queries and p >= trust}
+    result = []
+    for q in range(queries):
+        place = {row: i for i, row in enumerate(ranking[q])}
+        first = sorted((x for x in range(n) if (q, x) in direct), key=place.get)
+        reached = [x for x in range(n) if (q, x) not in direct and best[q, x] >= trust]
+        reached.sort(key=lambda x: (-best[q, x], -similarity[q, x]))
+        result.append(first + reached + [x for x in ranking[q] if x not in first + reached])
+    return result
+
+
+def collection(seed, queries=2, n=7, d=4):
+    rng = np.random.default_rng(seed)
+    everything = [(a, b) for a in range(queries + n) for b in range(max(a + 1, queries), queries + n)]
+    chosen = rng.choice(len(everything), rng.integers(0, 13), replace=False)
+    probabilities = rng.permutation(np.linspace(0.8, 0.999, len(chosen))).astype(np.float32)
+    pairs = [(*everything[i], p) for i, p in zip(chosen, probabilities, strict=True)]
+    descriptors = [rng.normal(size=(m, d)).astype(np.float32) for m in (queries, n)]
+    similarity = descriptors[0] @ descriptors[1].T
+    ranking = np.stack([rng.permutation(n) for _ in range(queries)]).astype(np.int32)
+    weights = -np.sort(-similarity, axis=1)
+    return pairs, ranking, weights, descriptors, similarity
+
+
+def rank(pairs, ranking, weights, descriptors, trust=0.9, config=CONFIG):
+    queries, n = len(descriptors[0]), len(descriptors[1])
+    a, b, p = (np.array([pair[i] for pair in pairs]) for i in range(3))
+    graphs = verified_graphs(a, b, p.astype(np.float32), queries, n, trust)
+    return rank_trusted(*graphs, ranking, weights, *descriptors, config, trust)
+
+
+@settings(deadline=None)  # the first call loads the compiled loop
+@given(st.integers(0, 10_000), st.sampled_from([0.85, 0.9, 0.97]))
+def test_equals_every_path_walked(seed, trust):
+    pairs, ranking, weights, descriptors, similarity = collection(seed)
+    found = rank(pairs, ranking, weights, descriptors, trust)
+    wanted = reference(2, 7, pairs, ranking, similarity, np.float32(trust))
+    assert [[row for row in rows if row >= 0] for rows in found.ranking.tolist()] == wanted
+
+
+def test_scores_and_paths_are_those_of_the_best_product():
+    pairs, ranking, weights, descriptors, _ = collection(3)
+    pairs = [(0, 2, 0.99), (2, 3, 0.98), (3, 4, 0.97), (4, 5, 0.5)]
+    found = rank(pairs, ranking, weights, descriptors)
+    places = {row: i for i, row in enumerate(found.ranking[0].tolist())}
+    np.testing.assert_allclose(found.scores[0, places[2]], 0.99 * 0.98 * 0.97, rtol=1e-6)
+    path = trusted_path(found, 0, places[2])
+    assert [(step.source, step.target) for step in path] == [(-1, 0), (0, 1), (1, 2)]
+    assert [step.kind for step in path] == [3, 3, 3]
+    assert found.kinds[0, places[3]] == 1  # 0.5 is no trusted edge
+
+
+def test_a_photo_verified_directly_is_no_detour():
+    _, ranking, weights, descriptors, _ = collection(3)
+    found = rank([(0, 2, 0.99), (0, 3, 0.91), (2, 3, 0.99)], ranking, weights, descriptors)
+    assert found.parents[0, :2].tolist() == [-1, -1]
+    np.testing.assert_allclose(sorted(found.scores[0, :2]), [0.91, 0.99], rtol=1e-6)
+
+
+def test_without_a_verified_pair_the_ranking_is_that_of_qe_sv():
+    _, ranking, weights, descriptors, _ = collection(5)
+    found = rank([(0, 2, 0.89)], ranking, weights, descriptors)
+    np.testing.assert_array_equal(found.ranking[:, :7], ranking)
+    np.testing.assert_array_equal(found.scores[:, :7], weights)
+    assert (found.ranking[:, 7:] == -1).all()
+    assert (found.kinds[:, :7] == 1).all()
+
+
+def test_as_many_results_as_asked_for():
+    pairs, ranking, weights, descriptors, _ = collection(11)
+    longer = rank(pairs, ranking, weights, descriptors, 0.8)
+    for p in (1, 3, 5):
+        shorter = rank(pairs, ranking, weights, descriptors, 0.8, EgtConfig(p=p, threads=1))
+        assert shorter.ranking.shape == (2, p)
+        assert (shorter.ranking >= 0).all()
+        assert all(set(a) <= set(b) for a, b in zip(shorter.ranking, longer.ranking, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "share"), [([], 4 / 16), ([(1, 2, 1.0)], 6 / 16), ([(1, 2, 1.0), (2, 4, 1.0)], 10 / 16)]
+)
+def test_share_of_connected_pairs(pairs, share):
+    a, b, p = (
+        (np.array([pair[i] for pair in pairs], float) for i in range(3)) if pairs else (np.zeros(0),) * 3
+    )
+    _, index = verified_graphs(a, b, p.astype(np.float32), 1, 4)
+    assert trusted_share(index) == pytest.approx(share)

@@ -1,0 +1,130 @@
+"""Inliers against synthetic mixtures whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from landmark_retrieval.verification.calibration import (
+    SIDES,
+    STEP_PROBABILITY,
+    CalibrationConfig,
+    InlierFit,
+    calibrate,
+    expected_calibration_error,
+    fit_inliers,
+    from_plain,
+    in_words,
+    pair_probabilities,
+    to_plain,
+)
+
+FLOOR = 12
+
+
+def mixture(n, unrelated, rate, seed, start=6, top=500):
+    """Return inliers of n synthetic pairs and which of them are related."""
+    rng = np.random.default_rng(seed)
+    related = rng.random(n) >= unrelated
+    null = start + rng.geometric(1 - rate, n) - 1
+    alternative = np.exp(rng.uniform(np.log(start), np.log(top), n)).astype(int)
+    return np.where(related, alternative, null), related
+
+
+@pytest.mark.parametrize("rate", [0.35, 0.5, 0.65])
+@pytest.mark.parametrize("unrelated", [0.4, 0.8, 0.97])
+def test_fit_finds_the_mixture_and_its_probabilities_are_calibrated(rate, unrelated):
+    inliers, _ = mixture(4000, unrelated, rate, seed=1)
+    fit = fit_inliers(inliers, FLOOR)
+    assert fit.start == 6
+    assert fit.rate == pytest.approx(rate, abs=0.05)
+    assert fit.unrelated == pytest.approx(unrelated, abs=0.06)
+    fresh, related = mixture(4000, unrelated, rate, seed=2)
+    assert expected_calibration_error(fit.probabilities(fresh), related) < 0.04
+
+
+def test_floor_rises_with_the_tail_of_unrelated_pairs():
+    floors = [fit_inliers(mixture(4000, 0.8, rate, 3)[0], FLOOR).floor(0.9) for rate in (0.35, 0.5, 0.65)]
+    assert floors == sorted(set(floors))
+    # Where the densities of both meet at odds of nine to one, computed here from the truth.
+    counts = np.arange(6, 100)
+    null = 0.8 * 0.5 * 0.5 ** (counts - 6)
+    related = 0.2 * np.log((counts + 0.5) / (counts - 0.5)) / np.log(500.5 / 5.5)
+    truth = counts[related / (related + null) >= 0.9][0]
+    assert abs(floors[1] - truth) <= 1
+
+
+def test_unrelated_pairs_alone_verify_next_to_nothing():
+    inliers, _ = mixture(3000, 1.0, 0.6, seed=4)
+    assert (fit_inliers(inliers, FLOOR).probabilities(inliers) >= 0.9).mean() < 0.002
+
+
+def test_related_pairs_alone_keep_some_doubt_at_the_bulk():
+    inliers, _ = mixture(3000, 0.0, 0.5, seed=5)
+    fit = fit_inliers(inliers, FLOOR)
+    assert fit.unrelated >= 0.1
+    assert fit.probabilities(fit.start) < 0.9 <= fit.probabilities(100)
+
+
+@given(st.integers(1, 11), st.floats(0.1, 0.999), st.floats(0.05, 0.95), st.integers(60, 2000))
+def test_more_inliers_never_prove_less(start, unrelated, rate, top):
+    p = InlierFit(500, start, top, unrelated, rate).probabilities(np.arange(top + 10))
+    assert p.dtype == np.float32
+    assert p[0] == 0
+    assert ((p >= 0) & (p <= 1)).all()
+    assert (np.diff(p) >= -1e-6).all()
+
+
+def test_few_pairs_fall_back_on_the_floor_and_say_so():
+    inliers, _ = mixture(99, 0.8, 0.5, seed=6)
+    fit = fit_inliers(inliers, FLOOR)
+    assert not fit.fitted
+    assert fit.floor(0.9) == FLOOR
+    np.testing.assert_array_equal(fit.probabilities([11, 12]), np.float32([0, STEP_PROBABILITY]))
+    assert "99 were tried, too few" in in_words(SIDES[0], fit, CalibrationConfig())
+
+
+def pairs_of(query_inliers, index_inliers):
+    rows = np.r_[np.zeros(len(query_inliers), int), np.full(len(index_inliers), 7)]
+    inliers = np.r_[query_inliers, index_inliers]
+    return pd.DataFrame({"row_a": rows, "row_b": rows + 1, "inliers": inliers})
+
+
+def test_each_side_has_its_own_fit():
+    pairs = pairs_of(mixture(2000, 0.8, 0.35, 7)[0], mixture(2000, 0.8, 0.65, 8)[0])
+    fits = calibrate(pairs, 5, FLOOR, CalibrationConfig())
+    floors = [fits[side].floor(0.9) for side in SIDES]
+    assert floors[0] < floors[1]
+    p = pair_probabilities(pairs, 5, fits)
+    expected = np.r_[
+        fits[SIDES[0]].probabilities(pairs["inliers"][:2000]),
+        fits[SIDES[1]].probabilities(pairs["inliers"][2000:]),
+    ]
+    np.testing.assert_array_equal(p, expected)
+    assert p.dtype == np.float32
+    assert from_plain(to_plain(fits)) == fits
+
+
+def test_a_floor_given_by_hand_wins():
+    pairs = pairs_of(mixture(500, 0.8, 0.5, 9)[0], mixture(500, 0.8, 0.5, 10)[0])
+    fits = calibrate(pairs, 5, FLOOR, CalibrationConfig(), min_inliers=30)
+    p = pair_probabilities(pairs, 5, fits)
+    np.testing.assert_array_equal(p > 0, pairs["inliers"] >= 30)
+    assert str(from_plain(to_plain(fits))) == str(fits)
+
+
+def test_no_pairs_at_all():
+    pairs = pairs_of([], [])
+    fits = calibrate(pairs, 5, FLOOR, CalibrationConfig())
+    assert pair_probabilities(pairs, 5, fits).shape == (0,)
+
+
+def test_calibration_error_of_known_cases():
+    assert expected_calibration_error([0.25] * 4, [True, False, False, False]) == 0
+    assert expected_calibration_error([1.0, 1.0], [True, False]) == pytest.approx(0.5)
+    # Errors of opposite sign in different bins do not cancel.
+    assert expected_calibration_error([0.95, 0.05], [False, True]) == pytest.approx(0.95)
+    assert np.isnan(expected_calibration_error([], []))
