@@ -1,0 +1,81 @@
+"""One entrance for all rivals: descriptors and their neighbours in, a ranking out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.experiments.rivals.config import (
+    DiffusionConfig,
+    ExpansionRivalConfig,
+    KReciprocalConfig,
+)
+from landmark_retrieval.experiments.rivals.diffusion import diffusion_graph, rank_by_diffusion
+from landmark_retrieval.experiments.rivals.expansion import augment_database, expand_queries
+from landmark_retrieval.experiments.rivals.k_reciprocal import rank_by_k_reciprocal
+from landmark_retrieval.knn import KnnConfig, KnnGraph, search
+
+
+def rank_by(
+    config: ExpansionRivalConfig | DiffusionConfig | KReciprocalConfig,
+    queries: NDArray[np.floating[Any]],
+    index: NDArray[np.floating[Any]],
+    graph: KnnGraph,
+    knn: KnnConfig,
+    length: int,
+) -> NDArray[np.int32]:
+    """Rank the index for every query by one rival.
+
+    Args:
+        config: which one, and its parameters.
+        queries: `[q, d]` of unit length.
+        index: `[n, d]` of unit length.
+        graph: their exact nearest neighbours.
+        knn: how expanded descriptors are searched.
+        length: results per query.
+
+    Returns:
+        int32 `[q, length]` index rows, best first, -1 padded.
+
+    Raises:
+        LandmarkRetrievalError: the graph has fewer neighbours than the rival asks for.
+    """
+    _check_neighbors(config, graph, len(index))
+    if isinstance(config, DiffusionConfig):
+        matrix = diffusion_graph(graph.index_neighbors, graph.index_weights, config)
+        return rank_by_diffusion(matrix, graph.query_neighbors, graph.query_weights, config, length)
+    if isinstance(config, KReciprocalConfig):
+        return rank_by_k_reciprocal(
+            queries, index, graph.query_neighbors, graph.index_neighbors, graph.index_weights, config, length
+        )
+    if config.database_images:
+        index = augment_database(index, graph.index_neighbors, config.database_images)
+        graph = _search_queries(queries, index, graph, knn)
+    if config.query_images:
+        queries = expand_queries(
+            queries, index, graph.query_neighbors, graph.query_weights, config.query_images, config.alpha
+        )
+    found = search(queries, index, knn).neighbors[:, :length]
+    return np.pad(found, ((0, 0), (0, length - found.shape[1])), constant_values=-1)
+
+
+def _search_queries(queries: NDArray[Any], index: NDArray[Any], graph: KnnGraph, knn: KnnConfig) -> KnnGraph:
+    """Return the graph with the neighbours that the queries have in another index."""
+    found = search(queries, index, knn)
+    return KnnGraph(found.neighbors, found.weights, graph.index_neighbors, graph.index_weights)
+
+
+def _check_neighbors(config: Any, graph: KnnGraph, index: int) -> None:
+    wanted = {
+        "expansion": max(getattr(config, "query_images", 0), getattr(config, "database_images", 0)),
+        "diffusion": max(getattr(config, "neighbors", 0), getattr(config, "query_neighbors", 0)),
+        "k_reciprocal": getattr(config, "k1", 0),
+    }[config.kind]
+    held = graph.index_neighbors.shape[1]
+    if min(wanted, index - 1) > held:
+        raise LandmarkRetrievalError(
+            f"{config.kind} asks for {wanted} neighbours of each image, the graph has {held}: raise knn.k"
+        )
