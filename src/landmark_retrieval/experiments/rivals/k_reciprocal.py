@@ -131,7 +131,8 @@ def _jaccard(encoding: NDArray[np.float64], averaged: csr_array[Any]) -> NDArray
     smaller.data = np.minimum(smaller.data, encoding[smaller.indices])
     overlap = np.asarray(smaller.sum(axis=1)).ravel()
     whole = encoding.sum() + np.asarray(averaged.sum(axis=1)).ravel() - overlap
-    return 1 - np.divide(overlap, whole, out=np.zeros_like(overlap), where=whole > 0)
+    shared: NDArray[np.float64] = np.divide(overlap, whole, out=np.zeros_like(overlap), where=whole > 0)
+    return 1 - shared
 
 
 def _distances(similarity: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -45,27 +45,27 @@ def rank_by(
     """
     _check_neighbors(config, graph, len(index))
     if isinstance(config, DiffusionConfig):
-        matrix = diffusion_graph(graph.index_neighbors, graph.index_weights, config)
-        return rank_by_diffusion(matrix, graph.query_neighbors, graph.query_weights, config, length)
+        matrix = diffusion_graph(graph.index.neighbors, graph.index.weights, config)
+        return rank_by_diffusion(matrix, graph.queries.neighbors, graph.queries.weights, config, length)
     if isinstance(config, KReciprocalConfig):
         return rank_by_k_reciprocal(
-            queries, index, graph.query_neighbors, graph.index_neighbors, graph.index_weights, config, length
+            queries,
+            index,
+            graph.queries.neighbors,
+            graph.index.neighbors,
+            graph.index.weights,
+            config,
+            length,
         )
     if config.database_images:
-        index = augment_database(index, graph.index_neighbors, config.database_images)
-        graph = _search_queries(queries, index, graph, knn)
+        index = augment_database(index, graph.index.neighbors, config.database_images)
+        graph = KnnGraph(search(queries, index, knn), graph.index)
     if config.query_images:
         queries = expand_queries(
-            queries, index, graph.query_neighbors, graph.query_weights, config.query_images, config.alpha
+            queries, index, graph.queries.neighbors, graph.queries.weights, config.query_images, config.alpha
         )
     found = search(queries, index, knn).neighbors[:, :length]
     return np.pad(found, ((0, 0), (0, length - found.shape[1])), constant_values=-1)
-
-
-def _search_queries(queries: NDArray[Any], index: NDArray[Any], graph: KnnGraph, knn: KnnConfig) -> KnnGraph:
-    """Return the graph with the neighbours that the queries have in another index."""
-    found = search(queries, index, knn)
-    return KnnGraph(found.neighbors, found.weights, graph.index_neighbors, graph.index_weights)
 
 
 def _check_neighbors(config: Any, graph: KnnGraph, index: int) -> None:
@@ -74,7 +74,7 @@ def _check_neighbors(config: Any, graph: KnnGraph, index: int) -> None:
         "diffusion": max(getattr(config, "neighbors", 0), getattr(config, "query_neighbors", 0)),
         "k_reciprocal": getattr(config, "k1", 0),
     }[config.kind]
-    held = graph.index_neighbors.shape[1]
+    held = graph.index.neighbors.shape[1]
     if min(wanted, index - 1) > held:
         raise LandmarkRetrievalError(
             f"{config.kind} asks for {wanted} neighbours of each image, the graph has {held}: raise knn.k"
