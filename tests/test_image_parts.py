@@ -93,7 +93,13 @@ def test_sources_of_a_table(photo: Path) -> None:
 @pytest.mark.parametrize("crop", ["1 2 3", "1 2 3 x", "1,2,3,4", "1 2 3 4 5"])
 def test_a_crop_that_is_no_box_is_refused(crop: str) -> None:
     raw = pd.DataFrame(
-        {"image_id": ["i", "q"], "path": "p", "split": ["index", "query"], "landmark_id": 1, "crop": crop}
+        {
+            "image_id": ["i", "q"],
+            "path": ["p", "r"],
+            "split": ["index", "query"],
+            "landmark_id": 1,
+            "crop": crop,
+        }
     )
     with pytest.raises(LandmarkRetrievalError, match="is not four numbers"):
         prepare_image_table(raw)

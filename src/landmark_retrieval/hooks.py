@@ -41,7 +41,7 @@ RUN_FACTS = "run_facts"
 PHOTOS = "photos"
 """Catalog entry of the photos, the only input that no stage makes."""
 
-RUNTIME_OPTIONS = ("image_root", "labels", "data_root", "distractors")
+RUNTIME_OPTIONS = ("image_root", "labels", "protocol", "data_root", "distractors")
 """Options of `kedro run --params` that the catalog reads; all others are parameter groups."""
 
 

@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 from landmark_retrieval.collection import (
+    SplitRows,
+    has_truth,
     prepare_collection,
     prepare_image_table,
     read_collection,
@@ -196,9 +198,10 @@ def test_says_what_it_expects(tmp_path: Path) -> None:
     assert "no photos here (1 hidden, 1 not a picture)" in refusal(tmp_path)
 
 
-def test_landmarks_with_single_images_cannot_be_queried(tmp_path: Path) -> None:
+def test_landmarks_with_single_images_leave_nothing_to_find(tmp_path: Path) -> None:
     touch(tmp_path, "l/a.jpg", "m/b.jpg")
-    assert "split 'query'" in refusal(tmp_path)
+    table = prepare_image_table(read_image_folder(tmp_path))
+    assert SplitRows.from_table(table).among_themselves and not has_truth(table)
 
 
 def test_a_flat_folder_and_one_sub_folder_have_no_landmarks(tmp_path: Path) -> None:

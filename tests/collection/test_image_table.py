@@ -13,6 +13,7 @@ from landmark_retrieval.collection import (
     NO_LANDMARK,
     DataSetConfig,
     SplitRows,
+    has_truth,
     landmark_names,
     landmark_of,
     prepare_image_table,
@@ -178,16 +179,54 @@ def test_names_a_missing_column(column: str) -> None:
     assert f"column {column} is missing" in message
 
 
-def test_refuses_tables_without_rows_queries_or_index() -> None:
+def test_refuses_tables_without_rows_or_index() -> None:
     assert "no rows" in refusal(raw_table().iloc[:0])
-    assert "split 'query'" in refusal(raw_table(split=["train", "index", "index", "index"]))
     assert "split 'index'" in refusal(raw_table(split=["train", "query", "query", "query"]))
 
 
-def test_refuses_a_table_in_which_nothing_can_be_found() -> None:
-    assert "no query has an image of its landmark" in refusal(raw_table(landmark_id=[5, 6, 5, None]))
-    assert "no query has an image of its landmark" in refusal(raw_table(landmark_id=[5, 5, None, None]))
-    assert "no query has an image of its landmark" in refusal(raw_table(usage=["", "", "Ignored", ""]))
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"landmark_id": [5, 6, 5, None]},
+        {"landmark_id": [5, 5, None, None]},
+        {"usage": ["", "", "Ignored", ""]},
+    ],
+)
+def test_says_when_nothing_can_be_found(
+    columns: dict[str, list[object]], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        assert not has_truth(prepare_image_table(raw_table(**columns)))
+    assert "nothing is measured" in caplog.text
+
+
+def test_photos_without_labels_are_asked_against_each_other() -> None:
+    raw = pd.DataFrame({"image_id": list("abc"), "path": ["a.jpg", "b.jpg", "c.jpg"]})
+    table = prepare_image_table(raw)
+    rows = SplitRows.from_table(table)
+    assert rows.asked == rows.index == slice(0, 3) and rows.among_themselves
+    assert rows.own.tolist() == [0, 1, 2]
+    assert [found.tolist() for found in relevant_index_rows(table)] == [[], [], []]
+    assert not has_truth(table)
+
+
+def test_with_queries_the_index_is_not_asked() -> None:
+    rows = SplitRows.from_table(prepare_image_table(raw_table()))
+    assert rows.asked == rows.query and not rows.among_themselves and rows.own.tolist() == [-1]
+
+
+def test_leave_one_out_asks_every_photo_for_the_others() -> None:
+    config = DataSetConfig(protocol="leave_one_out")
+    table = prepare_image_table(raw_table(split=["query", "index", "query", "index"]), config)
+    assert table["split"].tolist() == ["index"] * 4 and has_truth(table)
+    assert [found.tolist() for found in relevant_index_rows(table)] == [[1, 2], [0, 2], [0, 1], []]
+    drawn = raw_table().drop(columns="split")
+    assert prepare_image_table(drawn, config)["split"].tolist() == ["index"] * 4
+    kept = prepare_image_table(raw_table(), config)
+    assert kept["split"].tolist() == ["index"] * 3 + ["train"], "labels that bridge stay what they are"
+    listed = raw_table(split=["index"] * 4, relevant=["i q", "t", None, "t j"])
+    found = [rows.tolist() for rows in relevant_index_rows(prepare_image_table(listed, config))]
+    assert found == [[1, 2], [0], [], [0]], "none finds itself"
 
 
 def test_an_empty_train_split_is_fine_and_said(caplog: pytest.LogCaptureFixture) -> None:
@@ -202,7 +241,7 @@ def test_an_unlabelled_query_is_fine_and_counted(caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.INFO):
         table = prepare_image_table(raw)
     assert [rows.tolist() for rows in relevant_index_rows(table)] == [[], [0]]
-    assert "1 queries have no image" in caplog.text
+    assert "1 photos have no other of their landmark" in caplog.text
 
 
 def test_other_columns_are_dropped_and_named(caplog: pytest.LogCaptureFixture) -> None:
@@ -224,7 +263,13 @@ def test_the_raw_table_is_left_alone() -> None:
 
 
 def test_draws_splits_when_there_are_none() -> None:
-    raw = pd.DataFrame({"image_id": list("abcdef"), "path": "x", "landmark": ["l"] * 5 + [None]})
+    raw = pd.DataFrame(
+        {
+            "image_id": list("abcdef"),
+            "path": [f"{name}.jpg" for name in "abcdef"],
+            "landmark": ["l"] * 5 + [None],
+        }
+    )
     for table in (prepare_image_table(raw), prepare_image_table(raw.assign(split=None))):
         assert sorted(table["split"]) == ["index", "index", "index", "query", "train", "train"]
 

@@ -15,7 +15,7 @@ def table(**columns: list[str | None]) -> pd.DataFrame:
     raw = pd.DataFrame(
         {
             "image_id": ["q0", "q1", *"abcdef"],
-            "path": "p",
+            "path": [f"{number}.jpg" for number in range(8)],
             "split": ["query"] * 2 + ["index"] * 6,
             "landmark_id": [1, 1, 1, 1, None, None, None, None],
         }

@@ -204,3 +204,22 @@ def test_as_lists_does_not_copy() -> None:
     lists = as_lists(NeighborLists(neighbors, weights))
     assert np.shares_memory(lists.indices, neighbors)
     assert np.shares_memory(lists.weights, weights)
+
+
+@settings(max_examples=200, deadline=None)
+@given(graphs(), THRESHOLDS, st.integers(1, 15), st.data())
+def test_a_query_that_is_a_vertex_is_left_out_of_the_graph(
+    graph: tuple[list, list], t: float, p: int, data: st.DataObject
+) -> None:
+    queries, index = graph
+    own = data.draw(
+        st.lists(st.integers(-1, len(index) - 1), min_size=len(queries), max_size=len(queries)), "own"
+    )
+    config = EgtConfig(t=t, p=p, threads=1)
+    result = explore_exploit_lists(to_csr(queries), to_csr(index), config, own=np.array(own))
+    for row, vertex in enumerate(own):
+        rest = [[edge for edge in near if vertex < 0 or edge[0] != vertex] for near in index]
+        near = [edge for edge in queries[row] if vertex < 0 or edge[0] != vertex]
+        ranking, _, parents = expected_arrays([near], rest, t, p)
+        np.testing.assert_array_equal(result.ranking[row], ranking[0])
+        np.testing.assert_array_equal(result.parents[row], parents[0])

@@ -15,7 +15,7 @@ from landmark_retrieval.collection.image_table import (
     relevant_index_rows,
     split_counts,
 )
-from landmark_retrieval.collection.rows import landmark_names
+from landmark_retrieval.collection.rows import has_truth, landmark_names
 from landmark_retrieval.collection.skipped import SkippedImage, skipped_images
 from landmark_retrieval.collection.splits import draw_splits
 
@@ -29,6 +29,7 @@ __all__ = [
     "SkippedImage",
     "SplitRows",
     "draw_splits",
+    "has_truth",
     "hold_out_train",
     "landmark_names",
     "landmark_of",

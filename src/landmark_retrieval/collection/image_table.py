@@ -11,11 +11,10 @@ split is one contiguous slice of rows.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from landmark_retrieval.collection.checks import USAGES, problems
@@ -24,6 +23,7 @@ from landmark_retrieval.collection.rows import (
     NO_LANDMARK,
     SPLITS,
     SplitRows,
+    has_truth,
     landmark_of,
     listed_index_rows,
     relevant_index_rows,
@@ -57,6 +57,8 @@ logger = logging.getLogger(__name__)
 COLUMNS = ("image_id", "path", "split", "landmark_id", "landmark", "usage")
 """The columns of every prepared table."""
 
+LEAVE_ONE_OUT = "leave_one_out"
+
 OPTIONAL_COLUMNS = ("crop", *LISTS)
 """Columns that only some data sets have.
 
@@ -68,10 +70,14 @@ Revisited Oxford and Paris).
 
 
 class DataSetConfig(Configuration):
-    """What the data set is called, and how splits are drawn for photos that come without a column `split`.
+    """What the data set is called, how it is measured, and how splits are drawn for photos without any.
+
+    Photos without landmarks and splits are all in the index.
 
     Attributes:
         name: of the data set in reports.
+        protocol: `splits` asks the queries; `leave_one_out` puts queries and index together and asks every
+            photo against the others, as Holidays and UKBench do.
         seed: the draw; the same images and seed always give the same splits, whatever the order of files.
         query_fraction: share of every landmark's images that become queries, at least one image.
         train_fraction: share of every landmark's images that become labelled train images; they come at
@@ -82,6 +88,7 @@ class DataSetConfig(Configuration):
     """
 
     name: str = ""
+    protocol: Literal["splits", "leave_one_out"] = "splits"
     seed: int = 0
     query_fraction: float = Field(default=0.2, gt=0, lt=1)
     train_fraction: float = Field(default=0.2, ge=0, lt=1)
@@ -114,9 +121,8 @@ def prepare_image_table(raw: pd.DataFrame, config: DataSetConfig | None = None) 
     Raises:
         LandmarkRetrievalError: names all faults at once: a column is missing; an id is missing, used twice or
             holds white space, a comma or a quote; a split, usage or landmark id is not an allowed value; one
-            file has two splits or landmarks; a crop is not four numbers. Or there are no queries or no index
-            images; a list names an image that is not in the index; or no query that counts has anything to
-            find in the index.
+            file has two splits or landmarks; a crop is not four numbers. Or there are no index images, or a
+            list names an image that is not in the index.
     """
     config = config or DataSetConfig()
     table = _with_columns(raw)
@@ -124,7 +130,11 @@ def prepare_image_table(raw: pd.DataFrame, config: DataSetConfig | None = None) 
     if found:
         raise ProblemsError(_name(table), found)
     table["landmark_id"] = _landmark_ids(table)
-    if table["split"].isna().all():
+    if table["split"].isna().all() and (
+        table["landmark_id"].isna().all() or config.protocol == LEAVE_ONE_OUT
+    ):
+        table["split"] = "index"
+    elif table["split"].isna().all():
         table["split"] = draw_splits(
             table["image_id"].tolist(),
             landmark_of(table),
@@ -134,6 +144,8 @@ def prepare_image_table(raw: pd.DataFrame, config: DataSetConfig | None = None) 
             min_images=config.min_images,
         )
         logger.info("%s: splits drawn with seed %d", _name(table), config.seed)
+    if config.protocol == LEAVE_ONE_OUT:
+        table["split"] = table["split"].replace("query", "index")
     order = table["split"].map({split: rank for rank, split in enumerate(SPLITS)}).to_numpy()
     prepared = table.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
     _check_task(prepared)
@@ -204,52 +216,51 @@ def _landmark_ids(table: pd.DataFrame) -> pd.Series:
 
 
 def _check_task(prepared: pd.DataFrame) -> None:
-    name = _name(prepared)
     rows = SplitRows.from_table(prepared)
-    for split, part in (("query", rows.query), ("index", rows.index)):
-        if part.start == part.stop:
-            raise LandmarkRetrievalError(
-                f"{name}: no image has split '{split}'; give some images that split, or leave the column "
-                "`split` out to have splits drawn (a landmark needs 2 images for a query)"
-            )
-    counts = (prepared["usage"].iloc[rows.query] != "Ignored").to_numpy(dtype=bool)
+    if rows.index.start == rows.index.stop:
+        raise LandmarkRetrievalError(
+            f"{_name(prepared)}: no image has split 'index', so there is nothing to find; give some images "
+            "that split, or leave the column `split` out"
+        )
     for column in LISTS:
         if column in prepared:
             listed_index_rows(prepared, column)
-    if not (_has_relevant(prepared) & counts).any():
-        raise LandmarkRetrievalError(
-            f"{name}: no query has an image of its landmark in the index, so nothing can be measured; check "
-            f"the columns {'relevant' if 'relevant' in prepared else 'landmark_id'}, split and usage"
-        )
-
-
-def _has_relevant(prepared: pd.DataFrame) -> NDArray[np.bool_]:
-    """Tell of every query whether there is anything for it to find."""
-    return np.array([len(rows) > 0 for rows in relevant_index_rows(prepared)], dtype=bool)
 
 
 def _log_summary(prepared: pd.DataFrame) -> None:
-    rows = SplitRows.from_table(prepared)
+    rows, name = SplitRows.from_table(prepared), _name(prepared)
     landmarks = landmark_of(prepared)
-    queries, index = landmarks[rows.query], landmarks[rows.index]
-    lonely = int((~_has_relevant(prepared)).sum())
-    logger.info(
-        "%s: %d queries, %d index images (%d without a landmark), %d train images, %d landmarks",
-        _name(prepared),
-        len(queries),
-        len(index),
-        int((index == NO_LANDMARK).sum()),
-        rows.train.stop - rows.train.start,
-        len(np.unique(landmarks[landmarks != NO_LANDMARK])),
-    )
-    if lonely:
+    index, train = landmarks[rows.index], rows.train.stop - rows.train.start
+    known = len(np.unique(landmarks[landmarks != NO_LANDMARK]))
+    if rows.among_themselves:
         logger.info(
-            "%s: %d queries have no image of their landmark in the index and are not scored",
-            _name(prepared),
-            lonely,
+            "%s: %d photos of %d landmarks, each asked against the others%s",
+            name,
+            len(index),
+            known,
+            f"; {train} train images" if train else "",
         )
-    if rows.train.start == rows.train.stop:
+    else:
         logger.info(
-            "%s: no train images, so semi-supervised EGT has no labels to use and equals plain EGT",
-            _name(prepared),
+            "%s: %d queries, %d index images (%d without a landmark), %d train images, %d landmarks",
+            name,
+            rows.query.stop,
+            len(index),
+            int((index == NO_LANDMARK).sum()),
+            train,
+            known,
+        )
+    if not has_truth(prepared):
+        logger.info(
+            "%s: nothing says what a photo should find (landmark_id, landmark, relevant), so nothing is "
+            "measured: no mAP, no ablation",
+            name,
+        )
+        return
+    lonely = sum(len(found) == 0 for found in relevant_index_rows(prepared))
+    if lonely:
+        logger.info("%s: %d photos have no other of their landmark to find and are not scored", name, lonely)
+    if not train:
+        logger.info(
+            "%s: no train images, so semi-supervised EGT has no labels to use and equals plain EGT", name
         )

@@ -14,6 +14,7 @@ from landmark_retrieval.evaluation.bootstrap import (
     interval_metrics,
     intervals_table,
     mean_interval,
+    no_intervals,
     usage_intervals,
 )
 from landmark_retrieval.evaluation.gld import average_precision, evaluate_variant, score_queries, summarise
@@ -50,6 +51,7 @@ __all__ = [
     "make_solution",
     "make_submission",
     "mean_interval",
+    "no_intervals",
     "read_solution",
     "read_submission",
     "read_truth",

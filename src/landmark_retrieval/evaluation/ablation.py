@@ -33,6 +33,8 @@ TITLES = {
 USAGE_METRICS = ("mAP_at_100_public", "mAP_at_100_private")
 """Metrics that only data sets with such a division have."""
 
+NOT_MEASURED = "Nothing says what a photo should find (no landmarks, no lists), so nothing is measured."
+
 COLUMNS = ("variant", *METRICS, "seconds")
 """Columns of the table."""
 
@@ -84,8 +86,12 @@ def format_table(
 
     Returns:
         Lines without a newline at the end; metrics with four decimals, "-" for what there is not. Where no
-        variant has one of `USAGE_METRICS`, their columns are left out.
+        variant has one of `USAGE_METRICS`, their columns are left out. Where nothing was measured, one
+        sentence stands for the table.
     """
+    title, measured = _title(data_set, counts), bool(table[list(METRICS)].notna().any(axis=None))
+    if not measured:
+        return "\n".join([*([title, ""] if title else []), NOT_MEASURED, *_skipped_lines(skipped)])
     divided = table[list(USAGE_METRICS)].notna().any(axis=None)
     columns = [name for name in COLUMNS if divided or name not in USAGE_METRICS]
     cells = [columns]
@@ -94,12 +100,9 @@ def format_table(
     lines = _aligned(cells)
     if intervals is not None:
         lines += ["", f"{confidence:.0%} intervals over queries (bootstrap)", "", *_interval_lines(intervals)]
-    title = _title(data_set, counts)
     if title:
         lines[:0] = [title, ""]
-    if skipped is not None:
-        lines += ["", _skipped(skipped)]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_skipped_lines(skipped)])
 
 
 def format_published(rows: Sequence[tuple[str, float | None, float | None]], source: str) -> str:
@@ -152,8 +155,15 @@ def _title(data_set: str | None, counts: Mapping[str, int] | None) -> str:
     parts = [f"data set {data_set}"] if data_set else []
     if counts:
         names = {"query": "queries", "index": "index images", "train": "train images"}
+        if not counts.get("query", 1):
+            names |= {"index": "photos, each asked against the others"}
+            counts = {split: number for split, number in counts.items() if number}
         parts.append(", ".join(f"{number} {names.get(split, split)}" for split, number in counts.items()))
     return ": ".join(parts)
+
+
+def _skipped_lines(number: int | None) -> list[str]:
+    return [] if number is None else ["", _skipped(number)]
 
 
 def _skipped(number: int) -> str:

@@ -167,6 +167,14 @@ def usage_intervals(
     return whole[["metric", *whole.columns.drop("metric")]]
 
 
+def no_intervals() -> pd.DataFrame:
+    """Return the table of `usage_intervals` for a collection of which nothing can be measured: no rows."""
+    text, numbers = ["metric", "variant", "compared_with"], ["queries", "mean", "low", "high"]
+    gains = ["gain", "gain_low", "gain_high"]
+    columns = [*text[:2], *numbers, text[2], *gains]
+    return pd.DataFrame({name: pd.Series(dtype="str" if name in text else "float64") for name in columns})
+
+
 def interval_metrics(intervals: pd.DataFrame, variant: str) -> dict[str, float]:
     """Return the intervals of one variant as flat metrics.
 

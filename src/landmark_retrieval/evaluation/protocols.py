@@ -94,7 +94,7 @@ def evaluate_protocol(
     if truth is None:
         return {}
     rows = SplitRows.from_table(table)
-    completed = complete_ranking(ranking, descriptors[rows.query], descriptors[rows.index])
+    completed = complete_ranking(ranking, descriptors[rows.asked], descriptors[rows.index])
     metrics = evaluate_revisited(completed, truth)
     for protocol in PROTOCOLS:
         if f"mAP_{protocol}" in metrics:

@@ -113,11 +113,11 @@ def make_solution(images: pd.DataFrame) -> pd.DataFrame:
     index_ids = images["image_id"].iloc[rows.index].to_numpy(dtype=object)
     solution = pd.DataFrame(
         {
-            "id": images["image_id"].iloc[rows.query].to_numpy(dtype=object),
+            "id": images["image_id"].iloc[rows.asked].to_numpy(dtype=object),
             "images": [" ".join(index_ids[relevant]) for relevant in relevant_index_rows(images)],
         }
     )
-    usage = images["usage"].iloc[rows.query]
+    usage = images["usage"].iloc[rows.asked]
     return solution if usage.isna().all() else solution.assign(Usage=usage.fillna("").to_numpy())
 
 

@@ -106,13 +106,20 @@ NO_HUBS = Hubs(
 )
 
 
-def explore_exploit(queries: NeighborLists, index_graph: CsrGraph, config: EgtConfig) -> Traversal:
+def explore_exploit(
+    queries: NeighborLists,
+    index_graph: CsrGraph,
+    config: EgtConfig,
+    own: NDArray[np.int64] | None = None,
+) -> Traversal:
     """Traverse the graph from every query.
 
     Args:
         queries: `[q, k]` index rows nearest to each query, -1 padded, and their similarities.
         index_graph: undirected graph of the n index images (`symmetrize`).
         config: parameters.
+        own: int64 `[q]` the index row that is the query itself and left out, -1 for none; None for none at
+            all.
 
     Returns:
         The results; a query without neighbours has none.
@@ -120,11 +127,16 @@ def explore_exploit(queries: NeighborLists, index_graph: CsrGraph, config: EgtCo
     Raises:
         LandmarkRetrievalError: when shapes differ or a neighbour is outside the index.
     """
-    return explore_exploit_lists(as_lists(queries), index_graph, config)
+    return explore_exploit_lists(as_lists(queries), index_graph, config, own=own)
 
 
 def explore_exploit_lists(
-    queries: CsrGraph, index_graph: CsrGraph, config: EgtConfig, hubs: Hubs = NO_HUBS, product: bool = False
+    queries: CsrGraph,
+    index_graph: CsrGraph,
+    config: EgtConfig,
+    hubs: Hubs = NO_HUBS,
+    product: bool = False,
+    own: NDArray[np.int64] | None = None,
 ) -> Traversal:
     """Traverse the graph from queries with lists of any lengths; otherwise as `explore_exploit`.
 
@@ -135,6 +147,7 @@ def explore_exploit_lists(
         hubs: images of one label, which are reached before all others; none by default.
         product: whether an edge is worth the product of the weights (0 to 1) along its path, not its own
             weight alone.
+        own: as of `explore_exploit`.
 
     Returns:
         The results.
@@ -142,11 +155,16 @@ def explore_exploit_lists(
     Raises:
         LandmarkRetrievalError: a neighbour is outside the index or a weight is NaN.
     """
-    return prepare(queries, index_graph, config, hubs, product)()
+    return prepare(queries, index_graph, config, hubs, product, own)()
 
 
 def prepare(
-    queries: CsrGraph, index_graph: CsrGraph, config: EgtConfig, hubs: Hubs = NO_HUBS, product: bool = False
+    queries: CsrGraph,
+    index_graph: CsrGraph,
+    config: EgtConfig,
+    hubs: Hubs = NO_HUBS,
+    product: bool = False,
+    own: NDArray[np.int64] | None = None,
 ) -> Callable[[], Traversal]:
     """Check the graphs, load (or compile) the loop, and return the traversal as a function to call.
 
@@ -175,6 +193,7 @@ def prepare(
         hubs.order,
         frozen(hubs.query_descriptors),
         frozen(hubs.index_descriptors),
+        frozen(np.zeros(0) if own is None else own, np.int64),
     )
     largest_hub = int(np.diff(hubs.indptr).max(initial=0))
 

@@ -201,14 +201,15 @@ def _open_hub(  # type: ignore[no-untyped-def]
 @compiled
 def traverse(  # type: ignore[no-untyped-def]
     q_indptr, q_indices, q_weights, indptr, indices, weights, q_descending, descending, t, product,
-    q_hubs, hubs, hub_ptr, members, member_order, query_descriptors, descriptors,
+    q_hubs, hubs, hub_ptr, members, member_order, query_descriptors, descriptors, own,
     state, heap, spare, opened, names, keys, clock, ranking, scores, parents, kinds, start, stop,
 ):  # fmt: skip
     """Traverse the graph for queries start..stop and write their rows of the four results.
 
     `q_hubs` and `hubs` name the label hub of each query and vertex, -1 for none; both are empty when there
     are no labels. With `product` an edge is worth its weight times what the vertex that it comes from is
-    worth: the product of the weights along the path.
+    worth: the product of the weights along the path. `own` names the vertex that is the query itself and
+    counts as reached, -1 for none; it is empty when no query is a vertex.
     """
     p = ranking.shape[1]
     labels = len(hubs) > 0
@@ -220,6 +221,9 @@ def traverse(  # type: ignore[no-untyped-def]
         order = 0
         count = 0
         cut = -np.inf
+        if len(own) > 0 and own[q] >= 0:
+            state[own[q]].stamp = stamp
+            state[own[q]].best = np.nan
         begin, end = q_indptr[q], q_indptr[q + 1]
         size, order, cut = _explore(
             q_indices, q_weights, begin, end, one, q_descending, -1,

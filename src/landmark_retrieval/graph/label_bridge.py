@@ -245,6 +245,7 @@ def explore_exploit_with_labels(
     bridge_config: LabelBridgeConfig,
     query_descriptors: NDArray[Any] | None = None,
     index_descriptors: NDArray[Any] | None = None,
+    own: NDArray[np.int64] | None = None,
 ) -> Traversal:
     """Traverse the graph from every query, through label bridges first.
 
@@ -256,6 +257,7 @@ def explore_exploit_with_labels(
         bridge_config: parameters of the bridge; only `order` is used here.
         query_descriptors: `[q, d]`, needed for the order `query_similarity` only.
         index_descriptors: `[n, d]`, likewise; another dtype than float32 is copied.
+        own: int64 `[q]` the index row that is the query itself and left out, -1 for none.
 
     Returns:
         The results. Without voted labels they are those of `explore_exploit`, and a log line says so.
@@ -272,9 +274,9 @@ def explore_exploit_with_labels(
     if not (bridge.index.label != NO_LABEL).any():
         reason = "there are no train images" if len(bridge.train_label) == 0 else "no label was voted"
         logger.warning("Label bridges have no effect, because %s: the ranking is that of plain EGT.", reason)
-        return explore_exploit_lists(lists, index_graph, config)
+        return explore_exploit_lists(lists, index_graph, config, own=own)
     hubs = label_hubs(bridge, bridge_config.order, query_descriptors, index_descriptors)
-    return explore_exploit_lists(lists, index_graph, config, hubs)
+    return explore_exploit_lists(lists, index_graph, config, hubs, own=own)
 
 
 def label_path(

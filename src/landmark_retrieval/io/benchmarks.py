@@ -23,7 +23,7 @@ class Gldv2Dataset(PhotosDataset):
         metadata: for plugins such as kedro-viz.
     """
 
-    RUNTIME_OPTIONS: ClassVar[tuple[str, ...]] = ("data_root",)
+    RUNTIME_OPTIONS: ClassVar[tuple[str, ...]] = ("data_root", "protocol")
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class RevisitedDataset(PhotosDataset):
         metadata: for plugins such as kedro-viz.
     """
 
-    RUNTIME_OPTIONS: ClassVar[tuple[str, ...]] = ("data_root", "distractors")
+    RUNTIME_OPTIONS: ClassVar[tuple[str, ...]] = ("data_root", "protocol", "distractors")
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ class ImageFolderDataset(PhotosDataset):
         metadata: for plugins such as kedro-viz.
     """
 
-    RUNTIME_OPTIONS: ClassVar[tuple[str, ...]] = ("image_root", "labels")
+    RUNTIME_OPTIONS: ClassVar[tuple[str, ...]] = ("image_root", "labels", "protocol")
 
     def __init__(
         self,

@@ -33,6 +33,8 @@ class NeighborLists:
 class KnnGraph:
     """Nearest index images of every query and of every index image.
 
+    A collection without queries asks its index images, whose lists leave each image itself out already.
+
     Attributes:
         queries: `[q, k]` index rows (0 is the first index image) nearest to each query.
         index: `[n, k]` index rows nearest to each index image, other than itself.
@@ -40,3 +42,8 @@ class KnnGraph:
 
     queries: NeighborLists
     index: NeighborLists
+
+    @property
+    def asked(self) -> NeighborLists:
+        """The lists of the images that are asked (`SplitRows.asked`)."""
+        return self.queries if len(self.queries) else self.index

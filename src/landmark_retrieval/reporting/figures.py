@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from landmark_retrieval.evaluation.ablation import STAGES
+from landmark_retrieval.evaluation.ablation import NOT_MEASURED, STAGES
 
 SERIES = {
     "mAP_at_100": ("mAP@100", "#0072B2"),
@@ -55,6 +55,10 @@ def plot_ablation(table: pd.DataFrame) -> Figure:
     shown = _shown(table)
     figure = Figure(figsize=(9.6, 4.6), layout="constrained")
     axes = figure.subplots()
+    if not shown:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, NOT_MEASURED, ha="center", va="center")
+        return figure
     groups = np.arange(len(table))
     width = min(0.69 / max(len(shown), 1), 0.42)
     for number, metric in enumerate(shown):

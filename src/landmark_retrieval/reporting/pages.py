@@ -54,7 +54,7 @@ def precisions(findings: Findings, images: pd.DataFrame) -> NDArray[np.float64]:
     """
     rows, relevant = SplitRows.from_table(images), relevant_index_rows(images)
     values = np.stack([average_precision(ranking, relevant) for ranking in findings.rankings.values()])
-    values[:, (images["usage"].iloc[rows.query] == "Ignored").to_numpy(dtype=bool)] = np.nan
+    values[:, (images["usage"].iloc[rows.asked] == "Ignored").to_numpy(dtype=bool)] = np.nan
     return values
 
 
@@ -75,6 +75,7 @@ def query_pages(findings: Findings, images: pd.DataFrame, config: ReportConfig) 
     gatherer = _Gatherer(
         findings=findings,
         config=config,
+        known=_Known.of(images),
         rows=SplitRows.from_table(images),
         names=landmark_names(images),
         inliers=_inliers(findings.pairs, chosen),
@@ -107,9 +108,46 @@ def _inliers(pairs: pd.DataFrame | None, queries: NDArray[np.int64]) -> dict[tup
     """Return the inliers of the tried pairs of some queries by table rows, the query's first."""
     if pairs is None:
         return {}
-    of_queries = pairs[pairs["row_a"].isin(queries)]
-    keys = zip(of_queries["row_a"].tolist(), of_queries["row_b"].tolist(), strict=True)
-    return dict(zip(keys, of_queries["inliers"].tolist(), strict=True))
+    inliers: dict[tuple[int, int], int] = {}
+    for query, other in (("row_a", "row_b"), ("row_b", "row_a")):
+        of_queries = pairs[pairs[query].isin(queries)]
+        keys = zip(of_queries[query].tolist(), of_queries[other].tolist(), strict=True)
+        inliers |= dict(zip(keys, of_queries["inliers"].tolist(), strict=True))
+    return inliers
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """Of which results it is known whether they are right.
+
+    A query without a landmark (or list) knows nothing. Where a collection has queries of its own, its index
+    images without a landmark are distractors and wrong; where it is asked about itself, they are not known.
+
+    Attributes:
+        asked: bool `[asked]` whether anything is known of the results of a query.
+        index: bool `[n]` whether an index image can be told to be wrong.
+    """
+
+    asked: NDArray[np.bool_]
+    index: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, images: pd.DataFrame) -> _Known:
+        rows, labelled = SplitRows.from_table(images), landmark_of(images) >= 0
+        everything = np.ones(rows.index.stop - rows.index.start, dtype=bool)
+        if "relevant" in images:
+            return cls(images["relevant"].iloc[rows.asked].notna().to_numpy(dtype=bool), everything)
+        return cls(labelled[rows.asked], labelled[rows.index] if rows.among_themselves else everything)
+
+    def judge(self, query: int, results: NDArray[np.int32], relevant: NDArray[np.int64]) -> list[bool | None]:
+        """Say of each result whether it is right, None where that is not known."""
+        if not self.asked[query]:
+            return [None] * len(results)
+        right = np.isin(results, relevant)
+        return [
+            True if yes else False if self.index[row] else None
+            for row, yes in zip(results, right, strict=True)
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +156,7 @@ class _Gatherer:
 
     findings: Findings
     config: ReportConfig
+    known: _Known
     rows: SplitRows
     names: Mapping[int, str]
     inliers: Mapping[tuple[int, int], int]
@@ -135,7 +174,7 @@ class _Gatherer:
                     name=name,
                     average_precision=float(score),
                     rows=[self.rows.index.start + int(row) for row in results],
-                    correct=np.isin(results, relevant).tolist(),
+                    correct=self.known.judge(query, results, relevant),
                     notes=[self._note(name, query, int(position)) for position in positions],
                 )
             )
@@ -201,4 +240,5 @@ class _Gatherer:
                     )
                     for edge in edges
                 ]
-                yield int(result), Chain(variant, position + 1, bool(np.isin(result, relevant)), steps)
+                (correct,) = self.known.judge(query, np.array([result]), relevant)
+                yield int(result), Chain(variant, position + 1, correct, steps)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from landmark_retrieval.configuration import Configuration
-from landmark_retrieval.evaluation.ablation import METRICS, STAGES, TITLES
+from landmark_retrieval.evaluation.ablation import METRICS, NOT_MEASURED, STAGES, TITLES
 from landmark_retrieval.graph.explain import Step
 from landmark_retrieval.reporting.matches import VerifiedMatch
 from landmark_retrieval.reporting.templating import template
@@ -79,13 +79,13 @@ class Chain:
     Attributes:
         variant: name of the variant.
         rank: of the result, from 1.
-        correct: whether the result is relevant.
+        correct: whether the result is relevant, None where that is not known.
         steps: at least one; the last one leads to the result.
     """
 
     variant: str
     rank: int
-    correct: bool
+    correct: bool | None
     steps: Sequence[Step]
 
 
@@ -97,14 +97,14 @@ class VariantResults:
         name: of the variant.
         average_precision: AP@100, NaN when the query does not count.
         rows: table rows of the first results.
-        correct: whether each is relevant.
+        correct: whether each is relevant, None where that is not known.
         notes: a few characters about each, such as its similarity or inliers; may be empty.
     """
 
     name: str
     average_precision: float
     rows: Sequence[int]
-    correct: Sequence[bool]
+    correct: Sequence[bool | None]
     notes: Sequence[str] = ()
 
 
@@ -315,6 +315,8 @@ def render_report(content: ReportContent, max_mib: float = 18.0) -> str:
         parameters=content.parameters,
         facts=content.facts,
         changes=content.changes,
+        measured=bool(metrics),
+        not_measured=NOT_MEASURED,
         changes_figure=base64.b64encode(content.changes_figure).decode(),
         extreme_queries=content.extreme_queries,
         shown_rows={page.row for page in shown},

@@ -41,10 +41,12 @@ def settle_options(
     return {name: config.model_dump(mode="json") for name, config in settled}
 
 
-def traverse(graph: KnnGraph, index_graph: CsrGraph, options: dict[str, dict[str, Any]]) -> Traversal:
-    """Rank by explore-exploit graph traversal from every query."""
-    config = EgtConfig(**options["egt"])
-    return explore_exploit(graph.queries, index_graph, config)
+def traverse(
+    graph: KnnGraph, index_graph: CsrGraph, images: pd.DataFrame, options: dict[str, dict[str, Any]]
+) -> Traversal:
+    """Rank by explore-exploit graph traversal from every image that is asked."""
+    config, own = EgtConfig(**options["egt"]), SplitRows.from_table(images).own
+    return explore_exploit(graph.asked, index_graph, config, own)
 
 
 def search_train_images(
@@ -76,7 +78,7 @@ def vote_labels(shards: ShardStore, images: pd.DataFrame, options: dict[str, dic
     """Vote a label for every query and index image among its nearest train images."""
     rows, found = SplitRows.from_table(images), gather(shards)
     return build_label_bridge(
-        found[rows.query],
+        found[rows.asked],
         found[rows.index],
         landmark_of(images)[rows.train],
         LabelBridgeConfig(**options["label_bridge"]),
@@ -94,13 +96,14 @@ def traverse_with_labels(
     """Rank by explore-exploit graph traversal in which images of one label are linked first."""
     rows = SplitRows.from_table(images)
     return explore_exploit_with_labels(
-        graph.queries,
+        graph.asked,
         index_graph,
         bridge,
         EgtConfig(**options["egt"]),
         LabelBridgeConfig(**options["label_bridge"]),
-        descriptors.part(rows.query),
+        descriptors.part(rows.asked),
         descriptors.part(rows.index),
+        rows.own,
     )
 
 

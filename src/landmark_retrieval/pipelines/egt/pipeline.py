@@ -37,7 +37,7 @@ def create_traversal_pipeline() -> Pipeline:
             ),
             Node(
                 nodes.traverse,
-                inputs=["blend_qe_sv.knn_graph", "index_graph", "egt_options"],
+                inputs=["blend_qe_sv.knn_graph", "index_graph", "image_table", "egt_options"],
                 outputs="blend_qe_sv_egt.traversal",
                 name="explore_exploit",
                 namespace="blend_qe_sv_egt",

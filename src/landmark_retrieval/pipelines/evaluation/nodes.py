@@ -15,6 +15,7 @@ from landmark_retrieval import evaluation, reporting
 from landmark_retrieval.collection import (
     DataSetConfig,
     SplitRows,
+    has_truth,
     landmark_of,
     relevant_index_rows,
     split_counts,
@@ -32,6 +33,7 @@ from landmark_retrieval.evaluation import (
     format_published,
     format_table,
     interval_metrics,
+    no_intervals,
     usage_intervals,
 )
 from landmark_retrieval.evaluation.protocols import evaluate_protocol
@@ -65,6 +67,8 @@ from landmark_retrieval.verification import VerificationConfig, floor_of
 
 def evaluate(ranking: Ranking, images: pd.DataFrame, descriptors: Descriptors) -> dict[str, float]:
     """Measure the ranking of one variant, also by the data set's own protocol where it has one."""
+    if not has_truth(images):
+        return {}
     metrics = evaluate_variant(ranking.rows, relevant_index_rows(images), _query_usage(images))
     everything = slice(0, len(images))
     return {**metrics, **evaluate_protocol(ranking.rows, images, descriptors.part(everything))}
@@ -73,7 +77,7 @@ def evaluate(ranking: Ranking, images: pd.DataFrame, descriptors: Descriptors) -
 def make_submission(ranking: Ranking, images: pd.DataFrame) -> pd.DataFrame:
     """Write the ranking as the challenge wants it."""
     ids, rows = images["image_id"].to_numpy(dtype=str), SplitRows.from_table(images)
-    return evaluation.make_submission(ranking.rows, ids[rows.query], ids[rows.index])
+    return evaluation.make_submission(ranking.rows, ids[rows.asked], ids[rows.index])
 
 
 def make_ablation_table(stage_seconds: dict[str, Any], *metrics: dict[str, float]) -> pd.DataFrame:
@@ -83,6 +87,8 @@ def make_ablation_table(stage_seconds: dict[str, Any], *metrics: dict[str, float
 
 def measure_intervals(images: pd.DataFrame, config: BootstrapConfig, *rankings: Ranking) -> pd.DataFrame:
     """Return confidence intervals over queries: of every variant's mAP, and of its gain."""
+    if not has_truth(images):
+        return no_intervals()
     scores = precisions(_findings(rankings), images)
     return usage_intervals(dict(zip(VARIANTS, scores, strict=True)), _query_usage(images), config)
 
@@ -182,6 +188,7 @@ def make_report(
     )
     pages, scores = query_pages(findings, images, config), precisions(findings, images)
     extreme_queries, floor = extremes(scores, config.extremes), floor_of(verification_shards)
+    figure = as_png(plot_changes(dict(zip(VARIANTS, scores, strict=True)))) if has_truth(images) else b""
     content = ReportContent(
         pages,
         _pictures(pages, extreme_queries, images, config.thumbnail_side),
@@ -196,7 +203,7 @@ def make_report(
         published=published.rows(),
         published_source=published.source,
         changes=change_counts(scores),
-        changes_figure=as_png(plot_changes(dict(zip(VARIANTS, scores, strict=True)))),
+        changes_figure=figure,
         extreme_queries=extreme_queries,
         matches=_matches(pairs, images, local_features, verification, floor, config.matches),
         floor=floor,
@@ -227,7 +234,7 @@ def _matches(
     count: int,
 ) -> list[VerifiedMatch]:
     """Return some verified pairs with their inliers drawn."""
-    queries = range(SplitRows.from_table(images).query.stop)
+    queries = range(SplitRows.from_table(images).asked.stop)
     chosen = choose_pairs(pairs, landmark_of(images), queries, floor, count)
     return verified_matches(chosen, images, LocalFeatureStore(local_features), verification, floor)
 
@@ -255,5 +262,5 @@ def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _query_usage(images: pd.DataFrame) -> NDArray[Any] | None:
-    usage = images["usage"].iloc[SplitRows.from_table(images).query]
+    usage = images["usage"].iloc[SplitRows.from_table(images).asked]
     return None if usage.isna().all() else usage.fillna("").to_numpy(dtype=str)

@@ -35,5 +35,5 @@ def measure_recall(descriptors: Descriptors, images: pd.DataFrame, config: KnnCo
 
 
 def rank_neighbors(graph: KnnGraph, config: RankingConfig) -> Ranking:
-    """Return the neighbours of the queries as their ranking."""
-    return cut(graph.queries.neighbors, config.length)
+    """Return the neighbours of the images that are asked as their ranking."""
+    return cut(graph.asked.neighbors, config.length)

@@ -41,7 +41,8 @@ def verify_candidates(
             f"local features are those of {features.images} images, the image table has {len(images)}; "
             "run `kedro run --pipelines features` again"
         )
-    pairs = candidate_pairs(graph, config.candidates, expansion.database_side)
+    both_sides = expansion.database_side or not len(graph.queries)
+    pairs = candidate_pairs(graph, config.candidates, both_sides)
     return plan_verification(pairs, features, config, executor)
 
 
