@@ -61,7 +61,7 @@ class Traversal:
         scores: float32 `[q, p]` weight of the edge that brought each result: its similarity or inlier count;
             for verified edges the worth of the path; +inf for a label edge, -inf for padding.
         parents: int32 `[q, p]` index row that the edge came from, -1 for the query itself (and padding).
-        kinds: int8 `[q, p]` what the edge was: 1 similarity, 2 label, 3 verified (`graph.kernel`), 0 for padding.
+        kinds: int8 `[q, p]` the edge: 1 similarity, 2 label, 3 verified (`graph.kernel`), 0 for padding.
     """
 
     ranking: NDArray[np.int32]
