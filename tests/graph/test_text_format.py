@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from random_graphs import from_csr
 
 from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.graph import text_format
 from landmark_retrieval.graph.text_format import read_text_graph, write_text_ranking
 
 IDS = st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters=","), min_size=1, max_size=9)
@@ -41,7 +42,7 @@ def files(draw: st.DrawFn) -> tuple[list[str], int, list[list[tuple[int, str]]]]
     return ids, queries, draw(st.lists(st.lists(edge, max_size=5), min_size=len(ids), max_size=len(ids)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(files(), st.sampled_from(["\n", "\r\n", "\n\n"]), st.sampled_from([" ", "  ", "\t"]), st.booleans())
 def test_reads_what_was_written(
     folder: Path, file: tuple, newline: str, blank: str, last_newline: bool
@@ -58,7 +59,7 @@ def test_reads_what_was_written(
     assert from_csr(graph.index) == expected[queries:]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.integers(0, 10**18 - 1), st.integers(0, 22))
 def test_decimal_numbers_are_read_as_the_nearest_double(folder: Path, digits: int, places: int) -> None:
     text = str(digits).zfill(places + 1)
@@ -67,7 +68,8 @@ def test_decimal_numbers_are_read_as_the_nearest_double(folder: Path, digits: in
     assert graph.queries.weights.tolist() == [float(text), -float(text)]
 
 
-def test_many_lines_in_many_threads(folder: Path) -> None:
+def test_many_lines_in_many_threads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_format, "BLOCK", 50_000)
     random = np.random.default_rng(0)
     neighbors, weights = random.integers(0, 9_000, (10_000, 3)), random.random((10_000, 3)).round(6)
     lines = [
@@ -79,6 +81,20 @@ def test_many_lines_in_many_threads(folder: Path) -> None:
     np.testing.assert_array_equal(np.append(graph.queries.weights, graph.index.weights), weights.ravel())
     first_two = read_text_graph(folder / "graph.txt", 1000, neighbors=2)
     np.testing.assert_array_equal(first_two.queries.indices.reshape(-1, 2), neighbors[:1000, :2])
+
+
+@pytest.mark.parametrize("block", [1, 8, 1000])
+def test_blocks_change_nothing_and_errors_name_their_lines(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(text_format, "BLOCK", block)
+    text = "q,x 1\n\n\nx,y 2 q 3\ny,x 4\n \n"
+    graph = read_text_graph(write(folder, text), 1)
+    assert from_csr(graph.index) == [[(1, 2.0), (-1, 3.0)], [(0, 4.0)]]
+    with pytest.raises(LandmarkRetrievalError, match="line 7 names the neighbour 'w'"):
+        read_text_graph(write(folder, text + "z,x 1 w 2\n"), 1)
+    with pytest.raises(LandmarkRetrievalError, match="line 7 has an odd number"):
+        read_text_graph(write(folder, text + "z,x 1 x\n"), 1)
 
 
 def test_edges_to_queries_are_left_out_and_counted(folder: Path) -> None:

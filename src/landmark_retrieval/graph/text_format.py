@@ -1,46 +1,35 @@
 """Graphs and rankings in the text format of the EGT authors' program.
 
 A graph has one line a vertex, `id,neighbour weight neighbour weight ...`, queries first; ids are arbitrary
-strings without blanks or commas. A ranking has one line a query, `id,id id ...`. The file is read through a
-memory map by compiled loops: nothing of its size is copied but the edges themselves.
+strings without blanks or commas. A ranking has one line a query, `id,id id ...`.
 """
 
 from __future__ import annotations
 
-import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.graph.graph import CsrGraph
-from landmark_retrieval.graph.text_kernel import (
-    NO_COMMA,
-    NO_ID,
-    ODD_TOKENS,
-    POWERS,
-    build_table,
-    count_lines,
-    parse_edges,
-    scan_lines,
-)
-from landmark_retrieval.runtime.compiled import frozen, run_chunks, thread_count
+from landmark_retrieval.runtime.compiled import thread_count
 
-LINES_AT_A_TIME = 4096
-"""Lines that a thread takes at a time."""
+BLANKS = bytes(range(33))
+"""What separates entries."""
+
+BLOCK = 1 << 25
+"""Bytes of text that a thread reads at a time."""
 
 UNDECODED = "surrogateescape"
 """How bytes that are not UTF-8 are kept, so that ids of any encoding survive reading and writing."""
 
-MESSAGES = {
-    NO_COMMA: "has no comma after the id; expected 'id,neighbour weight neighbour weight ...'",
-    NO_ID: "has no id before the comma; expected 'id,neighbour weight neighbour weight ...'",
-    ODD_TOKENS: "has an odd number of entries after the comma; every neighbour needs a weight",
-}
+EXPECTED = "expected 'id,neighbour weight neighbour weight ...'"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,27 +51,20 @@ class TextGraph:
     dropped: int
 
 
-class _Lines(NamedTuple):
-    """Of every line that is not blank: bounds of its parts, its number from 1, and its number of entries."""
+class _Block(NamedTuple):
+    """Consecutive lines of the file: the bytes that they take, and the number of the first line."""
 
-    id_start: NDArray[np.int64]
-    id_end: NDArray[np.int64]
-    entries_start: NDArray[np.int64]
-    end: NDArray[np.int64]
-    number: NDArray[np.int64]
-    entries: NDArray[np.int64]
+    start: int
+    stop: int
+    number: int
 
 
-class _Ids(NamedTuple):
-    """Ids of all lines, copied together, and the hash table that finds them."""
+class _Edges(NamedTuple):
+    """Number of edges of each line, and row and weight of each edge."""
 
-    names: NDArray[np.uint8]
-    ptr: NDArray[np.int64]
-    table: NDArray[np.uint64]
-
-    def decoded(self) -> list[str]:
-        names, ptr = self.names.tobytes(), self.ptr.tolist()
-        return [names[a:b].decode(errors=UNDECODED) for a, b in pairwise(ptr)]
+    degree: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    weights: NDArray[np.float64]
 
 
 def read_text_graph(
@@ -102,26 +84,24 @@ def read_text_graph(
             or fewer lines than queries.
     """
     path = Path(path)
-    data = _open(path)
-    lines = _find_lines(path, data)
-    count = len(lines.number)
-    if count <= num_queries:
-        raise LandmarkRetrievalError(
-            f"{path}: has {count} lines, which is too few for {num_queries} queries and an index; "
-            "check the number of queries"
-        )
-    ids = _enter_ids(path, data, lines)
-    degree = lines.entries // 2 if neighbors is None else np.minimum(lines.entries // 2, neighbors)
-    indptr = np.append(0, np.cumsum(degree))
-    indices, weights, dropped = _read_edges(path, data, lines, ids, indptr, num_queries, threads)
-    all_ids = ids.decoded()
+    try:
+        ids, blocks = _read_ids(path, num_queries)
+        known = pa.array(ids, pa.binary())
+        with ThreadPoolExecutor(thread_count(threads)) as pool:
+            parts = list(pool.map(lambda block: _read_edges(path, block, known, neighbors), blocks))
+    except OSError as error:
+        raise LandmarkRetrievalError(f"{path}: cannot be read: {error.strerror}") from error
+    edges = _Edges(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    indices = np.maximum(edges.rows - num_queries, -1, dtype=np.int32)
+    indptr = np.append(0, np.cumsum(edges.degree))
     middle = int(indptr[num_queries])
+    names = [name.decode(errors=UNDECODED) for name in ids]
     return TextGraph(
-        query_ids=all_ids[:num_queries],
-        index_ids=all_ids[num_queries:],
-        queries=CsrGraph(indptr[: num_queries + 1], indices[:middle], weights[:middle]),
-        index=CsrGraph(indptr[num_queries:] - middle, indices[middle:], weights[middle:]),
-        dropped=dropped,
+        query_ids=names[:num_queries],
+        index_ids=names[num_queries:],
+        queries=CsrGraph(indptr[: num_queries + 1], indices[:middle], edges.weights[:middle]),
+        index=CsrGraph(indptr[num_queries:] - middle, indices[middle:], edges.weights[middle:]),
+        dropped=int(np.count_nonzero(indices < 0)),
     )
 
 
@@ -147,75 +127,99 @@ def write_text_ranking(
         raise LandmarkRetrievalError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def _open(path: Path) -> NDArray[np.uint8]:
-    """Map a file into memory."""
-    try:
-        if path.stat().st_size == 0:
-            raise LandmarkRetrievalError(f"{path}: is empty; expected one line a vertex, queries first")
-        return frozen(np.memmap(path, np.uint8, "r"))
-    except OSError as error:
-        raise LandmarkRetrievalError(f"{path}: cannot be read: {error.strerror}") from error
-
-
 def _fail(path: Path, line: int, message: str) -> NoReturn:
     raise LandmarkRetrievalError(f"{path}: line {line} {message}")
 
 
-def _find_lines(path: Path, data: NDArray[np.uint8]) -> _Lines:
-    *parts, code = scan_lines(data, count_lines(data))
-    lines = _Lines(*parts)
-    if code:
-        _fail(path, lines.number[-1], MESSAGES[code])
-    return lines
+def _shown(token: bytes) -> str:
+    return token.decode(errors=UNDECODED)
 
 
-def _enter_ids(path: Path, data: NDArray[np.uint8], lines: _Lines) -> _Ids:
-    ptr = np.append(0, np.cumsum(lines.id_end - lines.id_start))
-    names, table, first, second = build_table(data, lines.id_start, ptr)
-    if first >= 0:
-        name = names[ptr[first] : ptr[first + 1]].tobytes().decode(errors=UNDECODED)
-        earlier, line = lines.number[first], lines.number[second]
-        _fail(path, line, f"has the id '{name}' of line {earlier}; ids must differ")
-    return _Ids(names, ptr, table)
+def _read_ids(path: Path, num_queries: int) -> tuple[list[bytes], list[_Block]]:
+    """Return the id of every line that is not blank, and the blocks in which the lines can be read."""
+    line_of: dict[bytes, int] = {}
+    blocks, start, first, at, number = [], 0, 1, 0, 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            comma = line.find(b",")
+            name = line[: max(comma, 0)].strip(BLANKS)
+            if not name and line.strip(BLANKS):
+                wrong = "id before the comma" if comma >= 0 else "comma after the id"
+                _fail(path, number, f"has no {wrong}; {EXPECTED}")
+            if name in line_of:
+                _fail(path, number, f"has the id '{_shown(name)}' of line {line_of[name]}; ids must differ")
+            if name:
+                line_of[name] = number
+            at += len(line)
+            if at - start >= BLOCK:
+                blocks.append(_Block(start, at, first))
+                start, first = at, number + 1
+    if number == 0:
+        raise LandmarkRetrievalError(f"{path}: is empty; expected one line a vertex, queries first")
+    if len(line_of) <= num_queries:
+        raise LandmarkRetrievalError(
+            f"{path}: has {len(line_of)} lines, which is too few for {num_queries} queries and an index; "
+            "check the number of queries"
+        )
+    return list(line_of), [*blocks, _Block(start, at, first)]
 
 
-def _read_edges(
-    path: Path,
-    data: NDArray[np.uint8],
-    lines: _Lines,
-    ids: _Ids,
-    indptr: NDArray[np.int64],
-    num_queries: int,
-    threads: int,
-) -> tuple[NDArray[np.int32], NDArray[np.float64], int]:
-    """Return the index row and the weight of every edge, and how many edges lead to queries."""
-    indices = np.empty(indptr[-1], np.int32)
-    weights = np.empty(indptr[-1], np.float64)
+def _read_edges(path: Path, block: _Block, known: pa.Array, neighbors: int | None) -> _Edges:
+    """Read the edges of a block of lines; `known` holds the ids of all lines by row."""
+    with path.open("rb") as file:
+        file.seek(block.start)
+        lines = file.read(block.stop - block.start).split(b"\n")
+    numbers = [number for number, line in enumerate(lines, block.number) if line.strip(BLANKS)]
+    entries = [lines[number - block.number].partition(b",")[2] for number in numbers]
+    tokens, counts = _split(entries)
+    for line in np.flatnonzero(counts % 2)[:1]:
+        _fail(
+            path,
+            numbers[line],
+            "has an odd number of entries after the comma; every neighbour needs a weight",
+        )
+    degree = counts // 2
+    line_of: NDArray[np.int64] = np.repeat(np.arange(len(degree)), degree)
+    kept = np.arange(len(line_of))
+    if neighbors is not None:
+        kept = kept[kept - (np.cumsum(degree) - degree)[line_of] < neighbors]
+    names, numerals = tokens.take(pa.array(2 * kept)), tokens.take(pa.array(2 * kept + 1))
+    rows = pc.index_in(names, value_set=known)
+    for edge in np.flatnonzero(rows.is_null())[:1] if rows.null_count else ():
+        name = _shown(names[edge].as_py())
+        _fail(
+            path, numbers[line_of[kept[edge]]], f"names the neighbour '{name}', which has no line of its own"
+        )
+    weights = _numbers(numerals)
+    for edge in np.flatnonzero(np.isnan(weights))[:1]:
+        weight = _shown(numerals[edge].as_py())
+        _fail(path, numbers[line_of[kept[edge]]], f"has the weight '{weight}', which is not a number")
+    return _Edges(np.minimum(degree, neighbors or degree), np.asarray(rows, np.int32), weights)
 
-    def parse(_: None, start: int, stop: int) -> Any:
-        return parse_edges(
-            data, lines.entries_start, lines.end, indptr, ids.names, ids.ptr, ids.table, num_queries,
-            POWERS, indices, weights, start, stop,
-        )  # fmt: skip
 
-    parsed = run_chunks(len(lines.number), LINES_AT_A_TIME, thread_count(threads), lambda: None, parse)
-    for line, token_start, token_end, _ in parsed:
-        if line >= 0:
-            token = data[token_start:token_end].tobytes().decode(errors=UNDECODED)
-            _fail(path, lines.number[line], f"names the neighbour '{token}', which has no line of its own")
-    for edge in np.flatnonzero(np.isnan(weights)):
-        line = int(np.searchsorted(indptr, edge, side="right")) - 1
-        tokens = re.findall(rb"[^\x00-\x20]+", data[lines.entries_start[line] : lines.end[line]].tobytes())
-        weights[edge] = _slow_number(path, int(lines.number[line]), tokens[2 * (edge - indptr[line]) + 1])
-    return indices, weights, sum(chunk[3] for chunk in parsed)
+def _split(lines: list[bytes]) -> tuple[pa.Array, NDArray[np.int64]]:
+    """Return what stands between blanks in all lines, one array of bytes, and how many of each line."""
+    ends = np.cumsum([len(line) + 1 for line in lines])
+    text = np.frombuffer(b"\n".join([*lines, b""]), np.uint8)
+    filled = np.concatenate([[False], text > BLANKS[-1], [False]])
+    bounds = np.flatnonzero(filled[1:] != filled[:-1])
+    starts, lengths = bounds[::2], bounds[1::2] - bounds[::2]
+    offsets = np.append(0, np.cumsum(lengths)).astype(np.int32)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(text[filled[1:-1]])]
+    tokens = pa.Array.from_buffers(pa.binary(), len(starts), buffers)
+    return tokens, np.diff(np.searchsorted(starts, ends), prepend=0)
 
 
-def _slow_number(path: Path, line: int, token: bytes) -> float:
-    """Read a number that the compiled loop left alone: very long, very small or large, or none at all."""
+def _numbers(numerals: pa.Array) -> NDArray[np.float64]:
+    """Read numbers as the nearest doubles; NaN where there is none."""
     try:
-        value = float(token)
+        return np.array(numerals.cast(pa.string()).cast(pa.float64()))
+    except pa.ArrowInvalid:  # it stops at the first that it does not know, '+1' and '1e-400' among them
+        return np.array([_number(token) for token in numerals.to_pylist()], np.float64)
+
+
+def _number(token: bytes) -> float:
+    try:
+        return float(token)
     except ValueError:
-        value = np.nan
-    if np.isnan(value):
-        _fail(path, line, f"has the weight '{token.decode(errors=UNDECODED)}', which is not a number")
-    return value
+        return np.nan
