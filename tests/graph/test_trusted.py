@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from landmark_retrieval.graph.egt import EgtConfig, trusted_path
 from landmark_retrieval.graph.trusted import rank_trusted, trusted_share, verified_graphs
+from landmark_retrieval.knn import NeighborLists
 
 CONFIG = EgtConfig(p=12, threads=1)
 
@@ -65,7 +66,7 @@ def rank(pairs, ranking, weights, descriptors, trust=0.9, config=CONFIG):
     queries, n = len(descriptors[0]), len(descriptors[1])
     a, b, p = (np.array([pair[i] for pair in pairs]) for i in range(3))
     graphs = verified_graphs(a, b, p.astype(np.float32), queries, n, trust)
-    return rank_trusted(*graphs, ranking, weights, *descriptors, config, trust)
+    return rank_trusted(*graphs, NeighborLists(ranking, weights), *descriptors, config, trust)
 
 
 @settings(deadline=None)  # the first call loads the compiled loop

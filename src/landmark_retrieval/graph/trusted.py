@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from landmark_retrieval.graph.egt import EgtConfig, Traversal, explore_exploit_lists
 from landmark_retrieval.graph.graph import CsrGraph
 from landmark_retrieval.graph.kernel import SIMILARITY_EDGE, VERIFIED_EDGE
+from landmark_retrieval.knn.neighbors import NeighborLists
 
 TRUST = 0.9
 """Probability from which a verified edge, and a whole path, is trusted."""
@@ -57,8 +58,7 @@ def verified_graphs(
 def rank_trusted(
     query_edges: CsrGraph,
     index_edges: CsrGraph,
-    neighbors: NDArray[np.int32],
-    weights: NDArray[np.float32],
+    neighbors: NeighborLists,
     query_descriptors: NDArray[Any],
     index_descriptors: NDArray[Any],
     config: EgtConfig,
@@ -69,8 +69,7 @@ def rank_trusted(
     Args:
         query_edges: trusted edges of all queries (`verified_graphs`).
         index_edges: trusted edges of all index images.
-        neighbors: int32 `[q, k]` the ranking of QE-SV, -1 padded.
-        weights: float32 `[q, k]` its similarities.
+        neighbors: `[q, k]` the ranking of QE-SV.
         query_descriptors: `[q, d]` expanded, possibly memory-mapped.
         index_descriptors: `[n, d]` likewise.
         config: results per query and threads; `t` is not used.
@@ -90,7 +89,8 @@ def rank_trusted(
         np.zeros(shape, np.int8),
     )
     for q in range(len(neighbors)):
-        listed, similarities = neighbors[q][neighbors[q] >= 0], weights[q][neighbors[q] >= 0]
+        there = neighbors.neighbors[q] >= 0
+        listed, similarities = neighbors.neighbors[q][there], neighbors.weights[q][there]
         _prefer_direct_edges(q, reached, query_edges)
         order = _order(q, reached, listed, query_descriptors, index_descriptors, trust)
         found = reached.ranking[q, order]
