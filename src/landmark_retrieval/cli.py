@@ -124,7 +124,20 @@ def _reads_photos(options: dict[str, Any]) -> bool:
     parts = any(
         options.get(name) for name in ("node_names", "from_nodes", "from_inputs", "namespaces", "tags")
     )
-    return not parts and (not named or bool(named & {"__default__", "features"}))
+    return not parts and (
+        not named or bool(named & {"__default__", "features", "own_descriptors", "own_features"})
+    )
+
+
+def _with_own_descriptors(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a run with the stages that take descriptors from elsewhere, where it has such."""
+    if not options["params"].get("descriptors"):
+        return options
+    from landmark_retrieval.pipeline_registry import INSTEAD
+
+    named = [*options["pipelines"], *([options["pipeline"]] if options.get("pipeline") else [])]
+    stages = [INSTEAD.get(name, name) for name in named] or ["own_descriptors"]
+    return {**options, "pipelines": stages, **({"pipeline": None} if "pipeline" in options else {})}
 
 
 def _run_with_plain_errors() -> click.Command:
@@ -141,6 +154,7 @@ def _run_with_plain_errors() -> click.Command:
     @functools.wraps(original)
     def callback(*args: Any, **kwargs: Any) -> Any:
         check_environment(kwargs["env"], kwargs["conf_source"])
+        kwargs = _with_own_descriptors(kwargs)
         if _reads_photos(kwargs):
             try:
                 check_photos(kwargs["env"], kwargs["conf_source"], kwargs["params"])

@@ -13,6 +13,12 @@ from landmark_retrieval.evaluation.ablation import VARIANTS
 
 STAGES = ("features", "knn_graph", "spatial_verification", "egt", "evaluation")
 
+INSTEAD = {"features": "own_features", "spatial_verification": "nearest_expansion"}
+"""Stages of a run from descriptors that were made elsewhere, by those whose place they take."""
+
+OWN_STAGES = (*(INSTEAD.get(stage, stage) for stage in STAGES), "rivals")
+"""Stages of such a run, which is cheap enough to have the rivals in it."""
+
 
 def register_pipelines() -> dict[str, Pipeline]:
     """Return every pipeline under `pipelines/`, and the stages of the paper as `__default__`.
@@ -30,6 +36,11 @@ def register_pipelines() -> dict[str, Pipeline]:
         variant: {node.name for node in whole.to_outputs(f"{variant}.metrics").nodes} for variant in VARIANTS
     }
     pipelines = {name: _tagged(pipeline, name, variants) for name, pipeline in pipelines.items()}
+    own = sum((pipelines[stage] for stage in OWN_STAGES), start=Pipeline([]))
+    # The report shows photos and their matches.
+    pipelines["own_descriptors"] = own.filter(
+        node_names=[node.name for node in own.nodes if node.name != "evaluation.make_report"]
+    )
     pipelines["__default__"] = sum((pipelines[stage] for stage in STAGES), start=Pipeline([]))
     return pipelines
 

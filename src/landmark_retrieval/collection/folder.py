@@ -69,7 +69,9 @@ def read_image_folder(root: str | Path, allow_outside: bool = False, labels: Lab
     return raw.table
 
 
-def read_collection(root: str | Path, allow_outside: bool = False, labels: Labels = "auto") -> RawCollection:
+def read_collection(
+    root: str | Path, allow_outside: bool = False, labels: Labels = "auto", photos_needed: bool = True
+) -> RawCollection:
     """Read what a data set is on disk, and account for every file.
 
     With a table `images.csv` (or `.tsv`, `.parquet`) in the folder, its rows are read; only its column `path`
@@ -82,6 +84,8 @@ def read_collection(root: str | Path, allow_outside: bool = False, labels: Label
         root: the folder, or a table inside its folder.
         allow_outside: accept paths that leave the table's folder.
         labels: `none` reads neither landmarks nor splits: all photos are alike.
+        photos_needed: whether photos must exist that a table lists; without them a column `image_id` is
+            enough, and no file is looked at.
 
     Returns:
         The raw table has `image_id`, `path` (absolute), and what else there is of `split`, `landmark_id`,
@@ -99,11 +103,26 @@ def read_collection(root: str | Path, allow_outside: bool = False, labels: Label
     if not folder.is_dir():
         raise LandmarkRetrievalError(f"{folder}: no such folder; {EXPECTED}")
     table = table or find_table(folder)
-    raw = _read_table(table, folder, allow_outside) if table else _read_files(folder, labels)
+    if table and not photos_needed:
+        raw = _read_rows(table, folder)
+    else:
+        raw = _read_table(table, folder, allow_outside) if table else _read_files(folder, labels)
     if labels == "none":
         kept = [name for name in ("image_id", "path", "crop") if name in raw.table]
         raw = RawCollection(raw.table[kept], raw.files, raw.problems)
     return raw
+
+
+def _read_rows(file: Path, folder: Path) -> RawCollection:
+    raw = read_table(file, (*COLUMNS, *OPTIONAL_COLUMNS))
+    if "path" not in raw and "image_id" in raw:
+        raw["path"] = raw["image_id"]
+    if "path" in raw:
+        paths = [None if pd.isna(path) else PurePosixPath(str(path)) for path in raw["path"]]
+        raw["path"] = [np.nan if path is None else str(folder / path) for path in paths]
+        if "image_id" not in raw:
+            raw["image_id"] = _ids(paths)
+    return RawCollection(raw, _files([]))
 
 
 def _read_table(file: Path, folder: Path, allow_outside: bool) -> RawCollection:

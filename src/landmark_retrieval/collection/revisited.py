@@ -24,7 +24,10 @@ GroundTruth = Mapping[str, Any]
 
 
 def read_revisited(
-    root: str | Path, name: Literal["roxford5k", "rparis6k"], distractors: bool = False
+    root: str | Path,
+    name: Literal["roxford5k", "rparis6k"],
+    distractors: bool = False,
+    photos_needed: bool = True,
 ) -> pd.DataFrame:
     """Read one of the two data sets into one raw table.
 
@@ -34,6 +37,7 @@ def read_revisited(
         name: `roxford5k` or `rparis6k`.
         distractors: add the million images of `revisitop1m` to the index; the folder of that name is looked
             for beside the data set and in `root`.
+        photos_needed: refuse a folder without the photos.
 
     Returns:
         A raw table for `prepare_image_table`: `image_id`, `path`, `split`, `landmark_id` (empty), and of
@@ -51,7 +55,8 @@ def read_revisited(
     raw.insert(1, "path", f"{folder.absolute()}/jpg/" + raw["image_id"] + ".jpg")
     if distractors:
         raw = pd.concat([raw, _distractors(Path(root).expanduser(), folder)], ignore_index=True)
-    _check_images(folder, raw, name)
+    if photos_needed:
+        _check_images(folder, raw, name)
     raw["landmark_id"] = None
     raw.attrs["table"] = str(file)
     return raw

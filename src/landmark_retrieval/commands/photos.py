@@ -55,7 +55,12 @@ def check_photos(env: str | None, conf_source: str | None, params: Mapping[str, 
     data_set = DataSetConfig.model_validate(config["parameters"]["data_set"])
     logging.disable()  # the run says the same again
     try:
-        raw = read_collection(entry["filepath"], entry.get("allow_outside", False), entry["labels"])
+        raw = read_collection(
+            entry["filepath"],
+            entry.get("allow_outside", False),
+            entry["labels"],
+            not entry.get("descriptors"),
+        )
         prepare_collection(raw, data_set)
     finally:
         logging.disable(logging.NOTSET)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from pydantic import field_validator, model_validator
 
 from landmark_retrieval.configuration import Configuration
-from landmark_retrieval.descriptors.files import DescriptorFile
-from landmark_retrieval.descriptors.matrix import BLOCK_ROWS, Descriptors
+from landmark_retrieval.descriptors.files import DescriptorFile, read_descriptors
+from landmark_retrieval.descriptors.matrix import BLOCK_ROWS, BlendConfig, Descriptors, blend
 from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.images import content_digest
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,33 @@ class ImportConfig(Configuration):
     @classmethod
     def _split(cls, files: Any) -> Any:
         return tuple(part for part in files.split(os.pathsep) if part) if isinstance(files, str) else files
+
+    def identity(self) -> dict[str, str | None]:
+        """Return a digest of the content of each file, None for one that is not there."""
+        return {file: content_digest(Path(file).expanduser()) for file in self.files}
+
+
+def read_own_descriptors(
+    photos: pd.DataFrame, images: pd.DataFrame, config: ImportConfig, weights: BlendConfig | None = None
+) -> Descriptors:
+    """Read all files, put each in the order of the image table, and blend them.
+
+    Args:
+        photos: the raw table, in its own order.
+        images: the prepared table of the same images.
+        config: files and options.
+        weights: of the blend of several files.
+
+    Raises:
+        LandmarkRetrievalError: no files are given, or as of `read_descriptors` and `import_descriptors`.
+    """
+    if not config.files:
+        raise LandmarkRetrievalError("no descriptors are given: name a file with `--params descriptors=FILE`")
+    parts = [
+        import_descriptors(read_descriptors(file, config.ids), photos, images, config)
+        for file in config.files
+    ]
+    return blend(parts, weights)
 
 
 def import_descriptors(

@@ -67,6 +67,7 @@ class RevisitedDataset(PhotosDataset):
         filepath: folder of the data set, or of several.
         name: `roxford5k` or `rparis6k`.
         distractors: whether the million images of revisitop1m join the index.
+        descriptors: what stands in for the photos, which then need not exist; None for the photos.
         metadata: for plugins such as kedro-viz.
     """
 
@@ -78,11 +79,13 @@ class RevisitedDataset(PhotosDataset):
         filepath: str,
         name: Literal["roxford5k", "rparis6k"],
         distractors: bool = False,
+        descriptors: Any = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(filepath=filepath, metadata=metadata)
         self._name = name
         self._distractors = distractors
+        self._photos_needed = not descriptors
 
     def load(self) -> RawCollection:
         """Return the raw image table.
@@ -91,7 +94,9 @@ class RevisitedDataset(PhotosDataset):
             ArtifactError: see `landmark_retrieval.collection.revisited.read_revisited`.
         """
         with passed_on():
-            return only_table(read_revisited(self._filepath, self._name, self._distractors))
+            return only_table(
+                read_revisited(self._filepath, self._name, self._distractors, self._photos_needed)
+            )
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "name": self._name, "distractors": self._distractors}

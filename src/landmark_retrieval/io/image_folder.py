@@ -19,6 +19,7 @@ class ImageFolderDataset(PhotosDataset):
         filepath: the folder, or a table inside its folder.
         allow_outside: accept paths in the table that leave its folder.
         labels: `none` reads neither landmarks nor splits.
+        descriptors: what stands in for the photos of a table, which then need not exist.
         metadata: for plugins such as kedro-viz.
     """
 
@@ -30,11 +31,13 @@ class ImageFolderDataset(PhotosDataset):
         filepath: str,
         allow_outside: bool = False,
         labels: Labels = "auto",
+        descriptors: Any = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(filepath=filepath, metadata=metadata)
         self._allow_outside = allow_outside
         self._labels: Labels = labels
+        self._photos_needed = not descriptors
 
     def load(self) -> RawCollection:
         """Return the raw image table, and what else was met.
@@ -43,7 +46,7 @@ class ImageFolderDataset(PhotosDataset):
             ArtifactError: see `landmark_retrieval.collection.read_collection`.
         """
         with passed_on():
-            return read_collection(self._filepath, self._allow_outside, self._labels)
+            return read_collection(self._filepath, self._allow_outside, self._labels, self._photos_needed)
 
     def _describe(self) -> dict[str, Any]:
         return {

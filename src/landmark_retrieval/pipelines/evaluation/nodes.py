@@ -22,6 +22,7 @@ from landmark_retrieval.collection import (
 )
 from landmark_retrieval.descriptors import Descriptors, GlobalDescriptorConfig
 from landmark_retrieval.descriptors.extraction import network_identity
+from landmark_retrieval.descriptors.imported import ImportConfig
 from landmark_retrieval.evaluation import (
     VARIANTS,
     BootstrapConfig,
@@ -245,7 +246,13 @@ def _findings(rankings: tuple[Ranking, ...], **more: Any) -> Findings:
 
 
 def _models(parameters: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the models of a run and what they depend on: options, data set, state of their weights."""
+    """Return the models of a run and what they depend on: options, data set, state of their weights.
+
+    Of descriptors from elsewhere nothing but their files is known.
+    """
+    own = ImportConfig.model_validate(parameters.get("descriptors"))
+    if own.files:
+        return {"descriptors": {**own.model_dump(mode="json"), "files": own.identity()}}
     models = {name: dict(parameters[name]) for name in (*DESCRIPTORS, "local_features")}
     for name in DESCRIPTORS:
         models[name]["network"] = network_identity(GlobalDescriptorConfig.model_validate(parameters[name]))

@@ -1,0 +1,41 @@
+"""Nodes of the nearest_expansion pipeline."""
+
+from __future__ import annotations
+
+import logging
+
+import pandas as pd
+
+from landmark_retrieval.collection import SplitRows
+from landmark_retrieval.descriptors import Descriptors
+from landmark_retrieval.descriptors.matrix import join_rows
+from landmark_retrieval.knn import KnnGraph
+from landmark_retrieval.verification import ExpansionConfig
+from landmark_retrieval.verification.expansion import expand_in_blocks
+
+logger = logging.getLogger(__name__)
+
+NOT_TRIED = pd.DataFrame({"row_a": [], "row_b": [], "inliers": []}, dtype="int64")
+"""The verified pairs of images without local features."""
+
+
+def expand_descriptors(
+    descriptors: Descriptors, graph: KnnGraph, images: pd.DataFrame, expansion: ExpansionConfig
+) -> Descriptors:
+    """Average every descriptor with those of its nearest neighbours; train rows stay."""
+    logger.info("no local features: the %d nearest images expand a descriptor unverified", expansion.images)
+    if expansion.method == "inlier_weighted":
+        expansion = expansion.model_copy(update={"method": "average"})
+    nearest = expansion.model_copy(update={"selection": "nearest"})
+    rows = SplitRows.from_table(images)
+    queries, index = expand_in_blocks(
+        descriptors.part(rows.query),
+        descriptors.part(rows.index),
+        graph,
+        NOT_TRIED,
+        nearest,
+        0,
+        1,
+        descriptors.matrix.dtype,
+    )
+    return Descriptors(descriptors.ids, join_rows([queries, index, descriptors.part(rows.train)]))

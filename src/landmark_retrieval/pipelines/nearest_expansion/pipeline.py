@@ -1,0 +1,24 @@
+"""Nearest neighbours -> expanded descriptors -> their graph, in place of spatial verification."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Node, Pipeline
+
+from landmark_retrieval.pipelines.knn_graph.nodes import join_neighbors
+from landmark_retrieval.pipelines.knn_graph.pipeline import create_search_pipeline
+from landmark_retrieval.pipelines.nearest_expansion import nodes
+
+VARIANT = "blend_qe_sv"
+"""The place that this stage takes in the ablation."""
+
+
+def create_pipeline(**_: object) -> Pipeline:
+    """Return the nearest_expansion pipeline."""
+    expansion = Node(
+        nodes.expand_descriptors,
+        inputs=["blend.descriptors", "blend.knn_graph", "image_table", "params:expansion"],
+        outputs=f"{VARIANT}.descriptors",
+        name="expand_by_nearest",
+        namespace=VARIANT,
+    )
+    return Pipeline([expansion]) + create_search_pipeline(VARIANT, join_neighbors)
