@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from landmark_retrieval.commands.certify import certify
 from landmark_retrieval.commands.convert_checkpoint import convert_checkpoint
 from landmark_retrieval.commands.data_set import data_set
 from landmark_retrieval.commands.environments import check_environment
@@ -181,6 +182,7 @@ run = _run_with_plain_errors()
 """What `kedro run`, `landmark-retrieval` and `python -m landmark_retrieval` execute."""
 
 cli.add_command(run)
+cli.add_command(certify)
 cli.add_command(evaluate)
 cli.add_command(data_set)
 cli.add_command(search)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 from kedro_project import Project
+from landmark_retrieval.cli import cli
 from landmark_retrieval.collection import relevant_index_rows
 from landmark_retrieval.descriptors import normalize_rows
 from landmark_retrieval.evaluation import average_precision
@@ -48,6 +51,24 @@ def test_a_run_from_own_descriptors(own: tuple[Project, np.ndarray]) -> None:
     assert rivals.loc["blend", "mAP_at_100"] == pytest.approx(truth)
     assert {"diffusion", "k-reciprocal", "alpha QE", "blend_qe_sv_egt"} <= set(rivals.index)
     assert {"diffusion", "blend", "blend_qe_sv_egt"} <= {run.info.run_name for run in project.mlflow_runs()}
+    _certify(project)
+
+
+def _certify(project: Project) -> None:
+    """A certificate of the run agrees with what is stored until something stored is changed."""
+    options = ["--env", "test", "--params", "descriptors=mine.npy"]
+    with project.entered():
+        assert CliRunner().invoke(cli, ["certify", *options, "--output", "c.json"]).exit_code == 0
+        same = CliRunner().invoke(cli, ["certify", "--check", "c.json", "--stored"])
+        assert same.exit_code == 0, same.output
+        (ranking,) = Path("data/07_model_output").glob("*/blend_qe_sv_egt/ranking/rows.npy")
+        rows = np.load(ranking)
+        np.save(ranking, rows[:, ::-1])
+        other = CliRunner().invoke(cli, ["certify", "--check", "c.json", "--stored"])
+    assert other.exit_code == 1
+    assert "the runs part at 'blend_qe_sv_egt.ranking', which differs; 0 later" in other.output
+    parents = [run for run in project.mlflow_runs() if "mlflow.parentRunId" not in run.data.tags]
+    assert "c.json" in project.artifacts(parents[-1])
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def write_ablation(
     )
     if not published.results:
         return table + "\n"
-    return f"{table}\n\n{format_published(published.rows(), published.source)}\n"
+    return f"{table}\n\n{format_published(published.rows(), published.told(ablation))}\n"
 
 
 def plot_ablation(ablation: pd.DataFrame) -> Figure:
@@ -202,7 +202,7 @@ def make_report(
         facts=facts,
         intervals=intervals,
         published=published.rows(),
-        published_source=published.source,
+        published_source=published.told(ablation),
         changes=change_counts(scores),
         changes_figure=figure,
         extreme_queries=extreme_queries,
