@@ -7,13 +7,14 @@ centres are from the origin. The contenders of exact search run in turns in one 
 medians over the rounds are printed; a ratio above 1 means that ours is faster. The plain contenders take the
 queries in blocks of 1,024 and the database whole, which is the most favourable for them, and they return
 neither deterministic ties nor padding nor excluded rows. Peak memory is what a fresh process takes on top of
-what it had after its imports and a small search (Linux only). With a GPU its engines are timed as well, and
-compared with its own rate of half-precision products.
+what it had after its imports and a small search (Linux only). `--gpu ROWSxDIMENSIONSxQUERIES ...` runs on a
+GPU alone: exact search of float16 descriptors beside a plain loop of `torch.mm` and `topk` in float16.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import statistics
 import subprocess
@@ -24,14 +25,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from landmark_retrieval.knn import ApproximateConfig, KnnConfig, NeighborLists, recall_against_exact, search
 from landmark_retrieval.knn.search import search_checked
-from landmark_retrieval.runtime.compiled import thread_count
+from landmark_retrieval.runtime.threads import thread_count
 
 Run = Callable[[], Any]
 PLAIN_QUERIES = 1024
@@ -97,6 +97,8 @@ def torch_plain(queries: NDArray[np.float32], database: NDArray[np.float32], k: 
 
 def faiss_flat(queries: NDArray[np.float32], database: NDArray[np.float32], k: int) -> NDArray[Any]:
     """Return neighbours by `faiss.IndexFlatIP`, with building it, which copies the database."""
+    import faiss
+
     index = faiss.IndexFlatIP(database.shape[1])
     index.add(database)
     found: NDArray[Any] = index.search(queries, k)[1]
@@ -108,13 +110,11 @@ def bench_exact(rows: int, dimensions: int, count: int, k: int, rounds: int) -> 
     database = descriptors(rows, dimensions)
     queries = database[np.random.default_rng(1).permutation(rows)[:count]]
 
-    def ours(engine: Any = "auto") -> NeighborLists:
-        return search(queries, database, KnnConfig(k=k, device="cpu", engine=engine))
+    def ours() -> NeighborLists:
+        return search(queries, database, KnnConfig(k=k, device="cpu"))
 
     contenders: dict[str, Run] = {
         "ours": ours,
-        "ours, engine torch": lambda: ours("torch"),
-        "ours, engine faiss": lambda: ours("faiss"),
         "faiss.IndexFlatIP": lambda: faiss_flat(queries, database, k),
         "torch matmul + topk": lambda: torch_plain(queries, database, k),
         "numpy matmul + argpartition": lambda: numpy_plain(queries, database, k),
@@ -193,39 +193,64 @@ def measure_memory(path: Path, budget: float, count: int, k: int) -> None:
     print(memory("VmHWM") - before, time.perf_counter() - start)
 
 
+def made_on_gpu(rows: int, dimensions: int) -> NDArray[np.float16]:
+    """Return unit rows in float16 around one centre for 20 of them, drawn on the GPU."""
+    generator = torch.Generator("cuda").manual_seed(0)
+    centres = torch.randn(max(1, rows // 20), dimensions, device="cuda", generator=generator)
+    matrix = np.empty((rows, dimensions), np.float16)
+    for start in range(0, rows, 50_000):
+        count = min(50_000, rows - start)
+        block = 1.5 * torch.randn(count, dimensions, device="cuda", generator=generator)
+        block += centres[torch.randint(len(centres), (count,), device="cuda", generator=generator)]
+        matrix[start : start + count] = torch.nn.functional.normalize(block, dim=1).half().cpu().numpy()
+    return matrix
+
+
+def plain_on_gpu(queries: NDArray[np.float16], database: NDArray[np.float16], k: int) -> NDArray[Any]:
+    """Return neighbours by `torch.mm` and `topk` in float16, the loop that everybody writes."""
+    on_device, found = torch.from_numpy(database).cuda(), []
+    for start in range(0, len(queries), 4096):
+        block = torch.from_numpy(queries[start : start + 4096]).cuda()
+        values, rows = [], []
+        for first in range(0, len(on_device), 131_072):
+            value, row = torch.topk(block @ on_device[first : first + 131_072].T, k, dim=1)
+            values.append(value)
+            rows.append(row + first)
+        best = torch.topk(torch.cat(values, 1), k, dim=1)[1]
+        found.append(torch.gather(torch.cat(rows, 1), 1, best).int().cpu())
+    result: NDArray[Any] = torch.cat(found).numpy()
+    return result
+
+
 def bench_gpu(rows: int, dimensions: int, count: int, k: int, rounds: int) -> None:
-    """Time the engines of the GPUs on half-precision descriptors, against its own matrix products."""
-    database = descriptors(rows, dimensions).astype(np.float16)
-    queries = database[np.random.default_rng(1).integers(0, rows, count)]
-    half = torch.from_numpy(database[:16_384]).cuda()
-
-    def products() -> None:
-        torch.mm(half, half.T)
-        torch.cuda.synchronize()
-
-    once = medians({"products": products}, 10)["products"]
-    peak = 2e-12 * len(half) ** 2 * dimensions / once
-    engines = ["torch", *(["faiss"] if faiss.get_num_gpus() else [])]
-    contenders = {
-        engine: lambda engine=engine: search(
-            queries,
-            database,
-            KnnConfig(k=k, device="gpu", engine=engine, storage="float16", memory_gib=32),
-        )
-        for engine in engines
+    """Time exact search on the GPU, upload included, against the plain loop."""
+    database = made_on_gpu(rows, dimensions)
+    queries = database[np.random.default_rng(1).permutation(rows)[:count]]
+    config = KnnConfig(k=k, device="gpu", storage="float16", memory_gib=32)
+    begin = time.perf_counter()
+    search(queries[:2000], database[:2000], config)
+    started = time.perf_counter() - begin
+    torch.cuda.reset_peak_memory_stats()
+    contenders: dict[str, Run] = {
+        "ours": lambda: search(queries, database, config),
+        "torch.mm + topk": lambda: plain_on_gpu(queries, database, k),
     }
+    times = medians(contenders, rounds)
+    peak = torch.cuda.max_memory_allocated() / 2**30
     print(
-        f"GPU, {count:,} queries in {rows:,} x {dimensions} float16, k={k}; products alone {peak:.0f} TFLOP/s"
+        f"GPU, {count:,} queries in {rows:,} x {dimensions} float16, k={k}; first small search "
+        f"{started:.2f} s, peak {peak:.1f} GiB of GPU memory"
     )
-    for name, seconds in medians(contenders, rounds).items():
+    for name, seconds in times.items():
         rate = 2e-12 * count * rows * dimensions / seconds
-        print(f"  engine {name:<6} {seconds:7.3f} s  {rate:6.1f} TFLOP/s  {100 * rate / peak:.0f} % of that")
+        print(
+            f"  {name:<16} {seconds:7.2f} s  {rate:6.1f} TFLOP/s  {times['ours'] / seconds:5.2f}", flush=True
+        )
 
 
-def shape(text: str) -> tuple[int, int]:
-    """Read `ROWSxDIMENSIONS`."""
-    rows, dimensions = text.split("x")
-    return int(rows), int(dimensions)
+def shape(text: str) -> tuple[int, ...]:
+    """Read `ROWSxDIMENSIONS`, or with queries `ROWSxDIMENSIONSxQUERIES`."""
+    return tuple(map(int, text.split("x")))
 
 
 def main() -> None:
@@ -235,7 +260,7 @@ def main() -> None:
     parser.add_argument("--exact", type=shape, nargs="*", default=[(20_000, 2048), (100_000, 512)])
     parser.add_argument("--approximate", type=shape, nargs="*", default=[(50_000, 256)])
     parser.add_argument("--mapped", type=shape, nargs="*", default=[(400_000, 1024)])
-    parser.add_argument("--gpu", type=shape, nargs="*", default=[(200_000, 2048)])
+    parser.add_argument("--gpu", type=shape, nargs="+", help="e.g. 400000x2048x100000 761757x4096x117577")
     parser.add_argument("--memory", type=float, nargs="+", default=[0.25, 0.5], help="values of memory_gib")
     parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--k", type=int, default=100)
@@ -246,6 +271,11 @@ def main() -> None:
         path, budget = options.measure_memory
         measure_memory(Path(path), float(budget), options.queries, options.k)
         return
+    if options.gpu:
+        logging.basicConfig(level=logging.DEBUG, format="  %(message)s")
+        for rows, dimensions, queries in options.gpu:
+            bench_gpu(rows, dimensions, queries, options.k, options.rounds)
+        return
     for rows, dimensions in options.exact:
         bench_exact(rows, dimensions, options.queries, options.k, options.rounds)
     for rows, dimensions in options.approximate:
@@ -254,9 +284,6 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             for rows, dimensions in options.mapped:
                 bench_memory(rows, dimensions, options.queries, options.k, options.memory, Path(folder))
-    if torch.cuda.is_available():
-        for rows, dimensions in options.gpu:
-            bench_gpu(rows, dimensions, max(options.queries, 50_000), options.k, options.rounds)
 
 
 if __name__ == "__main__":

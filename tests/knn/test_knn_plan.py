@@ -1,6 +1,5 @@
 """Searches in resumable parts have the bytes of one search, and only what is missing is computed."""
 
-import logging
 import subprocess
 import sys
 import textwrap
@@ -153,7 +152,6 @@ def test_fingerprints_follow_the_data():
         ({"approximate": ApproximateConfig()}, False),
         ({"memory_gib": 1.0}, True),
         ({"threads": 2}, True),
-        ({"engine": "torch"}, True),
         ({"device": "auto"}, True),
     ],
 )
@@ -180,12 +178,6 @@ def test_wrong_inputs_are_refused_before_anything_runs():
         plan_knn(QUERIES, INDEX[:, :23], CPU)
     with pytest.raises(LandmarkRetrievalError, match="24 dimensions and the database 23"):
         plan_knn_graph(QUERIES, INDEX[:, :23], CPU)
-
-
-def test_one_warning_however_many_shards(tmp_path, caplog):
-    with caplog.at_level(logging.WARNING, "landmark_retrieval"):
-        ShardStore(str(tmp_path)).run(plan_knn_graph(QUERIES, INDEX[:6], CPU))
-    assert ["k = 6" in record.getMessage() for record in caplog.records] == [True]
 
 
 def test_stores_of_something_else_are_refused(tmp_path):

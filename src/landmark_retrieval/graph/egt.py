@@ -21,7 +21,8 @@ from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.graph.graph import CsrGraph, as_lists, check_edges
 from landmark_retrieval.graph.kernel import ORDER_STORED, make_workspace, traverse
 from landmark_retrieval.knn import NeighborLists
-from landmark_retrieval.runtime.compiled import frozen, run_chunks, thread_count
+from landmark_retrieval.runtime.compiled import frozen, run_chunks
+from landmark_retrieval.runtime.threads import thread_count
 
 QUERIES_AT_A_TIME = 64
 """Queries that a thread takes at a time."""

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.knn import NeighborLists
-from landmark_retrieval.runtime.compiled import compiled, frozen, run_chunks, thread_count
+from landmark_retrieval.runtime.compiled import compiled, frozen, run_chunks
+from landmark_retrieval.runtime.threads import thread_count
 
 CHUNK = 16384
 """Vertices that a thread takes at a time."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.graph.graph import CsrGraph
-from landmark_retrieval.runtime.compiled import thread_count
+from landmark_retrieval.runtime.threads import thread_count
 
 BLANKS = bytes(range(33))
 """What separates entries."""

@@ -12,71 +12,75 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.knn.blocks import Reader, release
-from landmark_retrieval.knn.candidates import candidate_count
 from landmark_retrieval.knn.config import ApproximateConfig, KnnConfig
-from landmark_retrieval.knn.engines import QUERIES_AT_A_TIME, Best
-from landmark_retrieval.knn.kernel import score_candidates
+from landmark_retrieval.knn.exact import SLACK
+from landmark_retrieval.knn.matrix import read_rows
 from landmark_retrieval.knn.neighbors import NeighborLists
-from landmark_retrieval.runtime.compiled import frozen, run_chunks, thread_count
+from landmark_retrieval.knn.scoring import rounded_products
 from landmark_retrieval.runtime.progress import PROGRESS_DELAY
-from landmark_retrieval.runtime.threads import library_threads
+from landmark_retrieval.runtime.threads import library_threads, thread_count
 
 BLOCK_BYTES = 64 << 20
-"""Bytes of descriptors that are added to the index, or scored again, at a time."""
+"""Bytes of descriptors that are added to the index, or scored, at a time."""
 
-MAX_QUERIES = 1024
-"""Queries that are searched at a time."""
+TRAINING_ROWS = 262_144
+"""Rows drawn to learn the centroids of inverted lists, at most."""
 
 
-class ApproximateIndex:
-    """A FAISS index of all rows that have a descriptor, stored as float16.
+def search_approximately(
+    queries: NDArray[Any],
+    database: NDArray[Any],
+    config: KnnConfig,
+    excluded: NDArray[np.int64],
+    label: str,
+    first_row: int = 0,
+    database_digest: str | None = None,
+) -> NeighborLists:
+    """Search with `config.approximate`; some of the true neighbours may be missing.
 
     Args:
-        database: float32 or float16 `[n, d]`.
+        queries: `[q, d]`.
+        database: `[n, d]`.
         config: with `approximate` set.
+        excluded: int64 `[q]`, -1 for none.
+        label: for the progress bar.
+        first_row: row number of the first query, for messages.
+        database_digest: content of the database; where given, the index is kept for the next call.
     """
-
-    def __init__(self, database: NDArray[Any], config: KnnConfig) -> None:
-        options = config.approximate or ApproximateConfig()
-        self.threads = thread_count(config.threads)
-        _check_memory(database, options, config.memory_gib)
-        reader = Reader(database, "database", config.storage, self.threads)
-        rows = max(1, BLOCK_BYTES // (4 * database.shape[1]))
-        with library_threads(self.threads):
-            self.index = (
-                _train_lists(database, options, config.storage)
-                if options.method == "ivf"
-                else _empty_graph(database.shape[1], options)
+    key = _IndexKey(database, config, database_digest)
+    index = build_index(database, config) if database_digest is None else _index_once(key)
+    count = min(config.k + SLACK, len(database))
+    shape = (len(queries), config.k)
+    found = NeighborLists(np.full(shape, -1, np.int32), np.full(shape, -np.inf, np.float32))
+    step = max(1, BLOCK_BYTES // (8 * database.shape[1] * count))
+    with (
+        library_threads(thread_count(config.threads)),
+        tqdm(total=len(queries), desc=label, unit="row", delay=PROGRESS_DELAY) as progress,
+    ):
+        for start in range(0, len(queries), step):
+            part = slice(start, min(start + step, len(queries)))
+            block, norms = read_rows(
+                queries, part.start, part.stop, np.float32, "queries", first_row, config.storage
             )
-        # Vertices that enter a graph at the same time find each other or not by chance.
-        with library_threads(self.threads if options.method == "ivf" else 1):
-            for start in tqdm(
-                range(0, len(database), rows), desc="approximate index", unit="block", delay=PROGRESS_DELAY
-            ):
-                block = reader.read(start, min(start + rows, len(database)), drop_empty=True)
-                if len(block):
-                    self.index.add_with_ids(block.matrix, block.rows.astype(np.int64))
-
-    def candidates(self, queries: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-        """Return likely neighbours.
-
-        Args:
-            queries: float32 `[b, d]`.
-            count: wanted of each query.
-
-        Returns:
-            int64 `[b, count]` database rows, -1 padded.
-        """
-        with library_threads(self.threads):
-            rows: NDArray[np.int64] = self.index.search(np.ascontiguousarray(queries), count)[1]
-        return rows
+            rows: NDArray[np.int64] = index.search(np.ascontiguousarray(block), count)[1]
+            rows[(norms == 0)[:, None] | (rows == excluded[part, None])] = -1
+            rows = np.sort(np.where(rows < 0, len(database), rows), axis=1)
+            there = rows < len(database)
+            scores = np.full(rows.shape, -np.inf, np.float32)
+            candidates = database[rows[there]].astype(config.storage, copy=False)
+            scores[there] = rounded_products(block[np.nonzero(there)[0]], candidates)
+            order = np.argsort(-scores, axis=1, kind="stable")[:, : config.k]
+            found.weights[part, : order.shape[1]] = np.take_along_axis(scores, order, axis=1)
+            best = np.take_along_axis(np.where(there, rows, -1), order, axis=1)
+            found.neighbors[part, : order.shape[1]] = best
+            progress.update(len(block))
+    return found
 
 
 class _IndexKey:
     """A database and options, equal when their digests are."""
 
-    def __init__(self, database: NDArray[Any], config: KnnConfig, content: str) -> None:
+    def __init__(self, database: NDArray[Any], config: KnnConfig, content: str | None) -> None:
         self.database = database
         self.config = config
         self._key = (content, config.content_fingerprint())
@@ -89,126 +93,55 @@ class _IndexKey:
 
 
 @lru_cache(maxsize=1)
-def _index_once(key: _IndexKey) -> ApproximateIndex:
+def _index_once(key: _IndexKey) -> Any:
     """Build the index once for all blocks of queries that this process searches."""
-    return ApproximateIndex(key.database, key.config)
+    return build_index(key.database, key.config)
 
 
-def search_approximately(
-    queries: NDArray[Any],
-    database: NDArray[Any],
-    config: KnnConfig,
-    excluded: NDArray[np.int64],
-    label: str,
-    first_row: int = 0,
-    database_digest: str | None = None,
-) -> NeighborLists:
-    """Search with `config.approximate`; arguments and result as in `search`.
+def build_index(database: NDArray[Any], config: KnnConfig) -> Any:
+    """Return a FAISS index of all rows that have a descriptor, stored as float16.
 
-    Weights are exact inner products; some of the true neighbours may be missing.
-
-    Args:
-        queries: `[q, d]`.
-        database: `[n, d]`.
-        config: with `approximate` set.
-        excluded: int64 `[q]`, -1 for none.
-        label: for the progress bar.
-        first_row: row number of the first query, for messages.
-        database_digest: content of the database; where given, the index is kept for the next call.
+    Raises:
+        LandmarkRetrievalError: the index would not fit in the memory, or a row is not finite.
     """
-    threads = thread_count(config.threads)
-    index = (
-        ApproximateIndex(database, config)
-        if database_digest is None
-        else _index_once(_IndexKey(database, config, database_digest))
-    )
-    best = Best.empty(len(queries), config.k)
-    count = min(candidate_count(config.k), len(database))
-    reader = Reader(queries, "queries", config.storage, threads, first_row)
-    scored = max(1, BLOCK_BYTES // (4 * database.shape[1] * count))
-    with tqdm(total=len(queries), desc=label, unit="row", delay=PROGRESS_DELAY) as progress:
-        for start in range(0, len(queries), MAX_QUERIES):
-            block = reader.read(start, min(start + MAX_QUERIES, len(queries)))
-            found = index.candidates(block.matrix, count)
-            found[block.norms == 0] = -1
-            found[found == excluded[start : start + len(block), None]] = -1
-            for first in range(0, len(block), scored):
-                part = slice(first, min(first + scored, len(block)))
-                _score(
-                    block.matrix[part], found[part], database, config.storage, threads,
-                    best.part(start + part.start, start + part.stop),
-                )  # fmt: skip
-            progress.update(len(block))
-    return best.sorted(threads)
-
-
-def _score(
-    queries: NDArray[np.float32],
-    found: NDArray[np.int64],
-    database: NDArray[Any],
-    storage: str,
-    threads: int,
-    best: Best,
-) -> None:
-    """Score candidates (-1 for none) exactly and keep the best."""
-    rows, places = np.unique(found, return_inverse=True)
-    rows, missing = (rows[1:], 1) if rows[0] < 0 else (rows, 0)
-    gathered = np.ascontiguousarray(database[rows].astype(storage, copy=False), np.float32)
-    release(database)
-    columns = (places.reshape(found.shape) - missing).astype(np.int32)
-    queries, numbers = frozen(queries), frozen(rows, np.int32)
-    block = frozen(gathered)
-    run_chunks(
-        len(queries),
-        QUERIES_AT_A_TIME,
-        threads,
-        lambda: None,
-        lambda _, first, last: score_candidates(
-            columns, queries, block, numbers, best.scores, best.rows, first, last
-        ),
-    )
+    options = config.approximate or ApproximateConfig()
+    _check_memory(database, options, config.memory_gib)
+    inverted, (n, d) = options.method == "ivf", database.shape
+    index = _inverted_lists(database, options, config.storage) if inverted else _linked_graph(d, options)
+    step = max(1, BLOCK_BYTES // (4 * d))
+    # Vertices that enter a graph at the same time find each other or not by chance.
+    with library_threads(thread_count(config.threads) if inverted else 1):
+        for start in tqdm(range(0, n, step), desc="approximate index", unit="block", delay=PROGRESS_DELAY):
+            stop = min(start + step, n)
+            block, norms = read_rows(database, start, stop, np.float32, "database", 0, config.storage)
+            if norms.any():
+                index.add_with_ids(np.ascontiguousarray(block[norms > 0]), start + np.flatnonzero(norms))
+    return index
 
 
 def _check_memory(database: NDArray[Any], options: ApproximateConfig, memory_gib: float) -> None:
-    n, dimensions = database.shape
-    links = 0 if options.method == "ivf" else 2.2 * options.links * 4
-    training = min(n, options.training_rows) * dimensions * 4 if options.method == "ivf" else 0
+    (n, d), inverted = database.shape, options.method == "ivf"
     # Inverted lists grow by doubling.
-    vectors = n * (dimensions * 2 * (1.5 if options.method == "ivf" else 2.0) + 16 + links)
+    vectors = n * (d * 2 * (1.5 if inverted else 2.0) + 16 + (0 if inverted else 8.8 * options.links))
+    training = min(n, TRAINING_ROWS) * d * 4 if inverted else 0
     needed = (max(vectors, training) + 4 * BLOCK_BYTES) / 2**30
     if needed > memory_gib:
         raise LandmarkRetrievalError(
-            f"knn.approximate: its index of {n} images x {dimensions} dimensions needs {needed:.2f} GiB but "
+            f"knn.approximate: its index of {n} images x {d} dimensions needs {needed:.2f} GiB but "
             f"memory_gib is {memory_gib:g}; raise it, or search exactly, which needs little"
         )
 
 
-def _train_lists(database: NDArray[Any], options: ApproximateConfig, storage: str) -> Any:
-    random = np.random.default_rng(options.seed)
-    drawn = np.sort(random.permutation(len(database))[: options.training_rows])
-    sample = np.empty((len(drawn), database.shape[1]), np.float32)
-    rows = max(1, BLOCK_BYTES // (8 * database.shape[1]))
-    filled = 0
-    for start in range(0, len(drawn), rows):
-        with np.errstate(over="ignore"):
-            part = database[drawn[start : start + rows]].astype(storage, copy=False).astype(np.float32)
-        # Rows that are not finite are named when they are added.
-        part = part[np.isfinite(part).all(axis=1) & part.any(axis=1)]
-        sample[filled : filled + len(part)] = part
-        filled += len(part)
-        release(database)
-    sample = sample[:filled]
-    wanted = options.lists or round(4 * math.sqrt(len(database)))
-    lists = max(1, min(wanted, len(sample)))
-    quantizer = faiss.IndexFlatIP(database.shape[1])
-    index = faiss.IndexIVFScalarQuantizer(
-        quantizer,
-        database.shape[1],
-        lists,
-        faiss.ScalarQuantizer.QT_fp16,
-        faiss.METRIC_INNER_PRODUCT,
-        False,  # no residuals: values are stored as they are
-    )
+def _inverted_lists(database: NDArray[Any], options: ApproximateConfig, storage: str) -> Any:
+    random, d = np.random.default_rng(options.seed), database.shape[1]
+    drawn = np.sort(random.permutation(len(database))[:TRAINING_ROWS])
+    with np.errstate(over="ignore"):
+        sample = np.asarray(database[drawn]).astype(storage, copy=False).astype(np.float32, copy=False)
+    # Rows that are not finite are named when they are added.
+    sample = sample[np.isfinite(sample).all(axis=1) & sample.any(axis=1)]
+    lists = max(1, min(options.lists or round(4 * math.sqrt(len(database))), len(sample)))
+    half, products = faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+    index = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatIP(d), d, lists, half, products, False)
     index.cp.seed = options.seed + 1
     index.cp.min_points_per_centroid = 1
     index.nprobe = min(options.probes, lists)
@@ -219,12 +152,12 @@ def _train_lists(database: NDArray[Any], options: ApproximateConfig, storage: st
     return index
 
 
-def _empty_graph(dimensions: int, options: ApproximateConfig) -> Any:
+def _linked_graph(dimensions: int, options: ApproximateConfig) -> Any:
     # The overload of the type stubs takes a quantizer, the one that exists its type.
     graph: Any = getattr(faiss, "IndexHNSWSQ")(  # noqa: B009
         dimensions, faiss.ScalarQuantizer.QT_fp16, options.links, faiss.METRIC_INNER_PRODUCT
     )
-    graph.hnsw.efConstruction = options.build_candidates
+    graph.hnsw.efConstruction = 100
     graph.hnsw.efSearch = options.search_candidates
     graph.is_trained = True
     return faiss.IndexIDMap(graph)

@@ -17,9 +17,7 @@ class ApproximateConfig(Configuration):
             build, fast to search).
         lists: number of inverted lists (`ivf`); 0 takes four times the square root of the database's rows.
         probes: inverted lists visited for a query; more is slower and finds more.
-        training_rows: rows drawn to learn the lists' centroids, at most.
         links: links of a vertex (`hnsw`).
-        build_candidates: candidates kept while a vertex is inserted (`hnsw`).
         search_candidates: candidates kept while searching (`hnsw`); more is slower and finds more.
         seed: of the draw of training rows and of the clustering.
     """
@@ -27,30 +25,24 @@ class ApproximateConfig(Configuration):
     method: Literal["ivf", "hnsw"] = "ivf"
     lists: int = Field(default=0, ge=0)
     probes: int = Field(default=32, ge=1)
-    training_rows: int = Field(default=262_144, ge=1)
     links: int = Field(default=32, ge=2)
-    build_candidates: int = Field(default=100, ge=1)
     search_candidates: int = Field(default=256, ge=1)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
 
 class KnnConfig(Configuration):
     """How nearest neighbours by inner product are searched.
 
-    With exact search the result depends on `k` and `storage` alone: the scores are computed in double
-    precision in a fixed order, so neither the engine nor the memory changes a byte of it.
+    With exact search the result depends on `k` and `storage` alone: scores are correctly rounded inner
+    products, so neither the device nor the memory changes a byte of it.
 
     Attributes:
         k: neighbours of each image.
         device: `cpu`, `gpu`, or `auto` for all GPUs when there are any.
-        engine: what finds the candidates: `blas` (matrix product and compiled selection, CPU only), `torch`,
-            `faiss`, or `auto` for what measures fastest there: `blas` on the CPU, `faiss` on GPUs and `torch`
-            where FAISS was built without them.
         memory_gib: memory in GiB that the search may take on top of what the process had before (in GPU
             memory, as well): blocks of descriptors, their products and the result.
         storage: number type to which descriptors are rounded before they are compared; float16 halves the
-            memory and doubles the speed on GPUs at a relative error of about 5e-4. On the CPU it changes
-            nothing but the values.
+            memory and makes GPUs several times faster at a relative error of about 5e-4.
         shard_rows: queries in each part of a resumable search; a kill loses the parts in progress.
         threads: most CPU threads to use, 0 for all cores. The result does not depend on it.
         approximate: options of the approximate search; None searches exactly.
@@ -58,7 +50,6 @@ class KnnConfig(Configuration):
 
     k: int = Field(default=100, ge=1)
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    engine: Literal["auto", "blas", "torch", "faiss"] = "auto"
     memory_gib: float = Field(default=4.0, gt=0, allow_inf_nan=False)
     storage: Literal["float32", "float16"] = "float32"
     shard_rows: int = Field(default=16_384, ge=1)

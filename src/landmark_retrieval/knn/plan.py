@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from landmark_retrieval.configuration import digest
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.knn.blocks import PortableMatrix, content_digest
 from landmark_retrieval.knn.config import KnnConfig
+from landmark_retrieval.knn.matrix import PortableMatrix, content_digest
 from landmark_retrieval.knn.neighbors import KnnGraph, NeighborLists
-from landmark_retrieval.knn.search import check_inputs, search_checked, warn_if_short
+from landmark_retrieval.knn.search import check_inputs, search_checked
 from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardStore, ShardTask
 
-VERSION = 1
+VERSION = 2
 """Part of every fingerprint; raised when the result of a search changes."""
 
 QUERY_PART, INDEX_PART = "query", "index"
@@ -52,7 +52,6 @@ def plan_knn(
         LandmarkRetrievalError: as `search`.
     """
     excluded = check_inputs(queries, database, exclude)
-    warn_if_short(config.k, len(database), exclude is not None, label)
     tasks = _tasks("rows", queries, database, content_digest(database), config, excluded, label)
     metadata = {"queries": len(queries), "database": len(database), "k": config.k}
     return ShardPlan(label, tasks, executor or ExecutorConfig(), metadata, config.content())
@@ -97,7 +96,6 @@ def plan_knn_graph(
         LandmarkRetrievalError: as `search`.
     """
     no_rows = check_inputs(queries, index, None)
-    warn_if_short(config.k, len(index), True, "k-NN graph")
     index_digest = content_digest(index)
     own_rows = np.arange(len(index), dtype=np.int64)
     tasks = [

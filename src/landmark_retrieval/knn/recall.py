@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landmark_retrieval.knn.config import KnnConfig
-from landmark_retrieval.knn.search import check_inputs, search_checked, search_exactly
+from landmark_retrieval.knn.exact import search_exactly
+from landmark_retrieval.knn.search import check_inputs, search_checked
 
 logger = logging.getLogger(__name__)
 

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.knn.approximate import search_approximately
-from landmark_retrieval.knn.blocks import Reader, check_matrix
 from landmark_retrieval.knn.config import KnnConfig
-from landmark_retrieval.knn.engines import Best
-from landmark_retrieval.knn.layout import choose_target, make_engine, plan_memory
+from landmark_retrieval.knn.exact import search_exactly
+from landmark_retrieval.knn.matrix import check_matrix
 from landmark_retrieval.knn.neighbors import KnnGraph, NeighborLists
-from landmark_retrieval.runtime.compiled import thread_count
-from landmark_retrieval.runtime.progress import PROGRESS_DELAY
-from landmark_retrieval.runtime.threads import library_threads
-
-logger = logging.getLogger(__name__)
 
 
 def search(
@@ -32,8 +23,8 @@ def search(
 ) -> NeighborLists:
     """Find the k database rows with the largest inner products with each query.
 
-    Descriptors may be memory-mapped and larger than memory: the database is read once, block by block, and
-    the queries once for each of its blocks. Zero rows ("no descriptor") are never found and find nothing.
+    Descriptors may be memory-mapped and larger than memory. Zero rows ("no descriptor") are never found and
+    find nothing. A database of fewer than k rows gives fewer neighbours.
 
     Args:
         queries: float32 or float16 `[q, d]`.
@@ -51,7 +42,6 @@ def search(
             not suffice.
     """
     excluded = check_inputs(queries, database, exclude)
-    warn_if_short(config.k, len(database), exclude is not None, label)
     return search_checked(queries, database, config, excluded, label)
 
 
@@ -76,59 +66,10 @@ def search_checked(
         database_digest: content of the database, where an approximate index is to be kept for more queries.
     """
     if config.approximate is not None and len(database) > 0:
+        from landmark_retrieval.knn.approximate import search_approximately  # brings FAISS
+
         return search_approximately(queries, database, config, excluded, label, first_row, database_digest)
     return search_exactly(queries, database, config, excluded, label, first_row)
-
-
-def search_exactly(
-    queries: NDArray[Any],
-    database: NDArray[Any],
-    config: KnnConfig,
-    excluded: NDArray[np.int64],
-    label: str,
-    first_row: int = 0,
-) -> NeighborLists:
-    """Search every row of the database; arguments as in `search_checked`."""
-    threads = thread_count(config.threads)
-    best = Best.empty(len(queries), config.k)
-    if len(queries) and len(database):
-        target = choose_target(config)
-        layout = plan_memory(len(queries), len(database), queries.shape[1], config, bool(target.gpus))
-        engine = make_engine(target, layout, config)
-        logger.log(
-            logging.INFO if first_row == 0 else logging.DEBUG,
-            "%s: %d x %d by %s on %s, blocks of %d x %d rows",
-            label,
-            len(queries),
-            len(database),
-            target.engine,
-            f"GPU {', '.join(map(str, target.gpus))}" if target.gpus else "the CPU",
-            layout.queries,
-            layout.database,
-        )
-        query_reader = Reader(queries, "queries", config.storage, threads, first_row)
-        database_reader = Reader(database, "database", config.storage, threads)
-        starts = range(0, len(database), layout.database)
-        with (
-            library_threads(threads),
-            tqdm(
-                total=len(starts) * len(queries),
-                desc=label,
-                unit="row",
-                unit_scale=1 / len(starts),
-                delay=PROGRESS_DELAY,
-            ) as progress,
-        ):
-            for start in starts:
-                stop = min(start + layout.database, len(database))
-                engine.load(database_reader.read(start, stop, drop_empty=True))
-                for first in range(0, len(queries), layout.queries):
-                    last = min(first + layout.queries, len(queries))
-                    engine.update(
-                        query_reader.read(first, last), excluded[first:last], best.part(first, last)
-                    )
-                    progress.update(last - first)
-    return best.sorted(threads)
 
 
 def check_inputs(
@@ -166,26 +107,6 @@ def check_inputs(
     return excluded
 
 
-def warn_if_short(k: int, database: int, self_excluded: bool, label: str) -> None:
-    """Log a warning when there are not k rows to return.
-
-    Args:
-        k: neighbours wanted.
-        database: rows of the database.
-        self_excluded: whether each query is a row of the database that is not returned.
-        label: what is searched.
-    """
-    if database - self_excluded < k:
-        logger.warning(
-            "%s: k = %d but the database has %d images%s; what is missing is padded with -1. "
-            "Set knn.k lower to silence this.",
-            label,
-            k,
-            database,
-            " including each query itself" if self_excluded else "",
-        )
-
-
 def build_knn_graph(queries: NDArray[Any], index: NDArray[Any], config: KnnConfig) -> KnnGraph:
     """Find the nearest index images of every query and of every index image other than itself.
 
@@ -201,7 +122,6 @@ def build_knn_graph(queries: NDArray[Any], index: NDArray[Any], config: KnnConfi
         LandmarkRetrievalError: as `search`.
     """
     no_rows = check_inputs(queries, index, None)
-    warn_if_short(config.k, len(index), True, "k-NN graph")
     of_queries = search_checked(queries, index, config, no_rows, "queries in the index")
     own_rows = np.arange(len(index), dtype=np.int64)
     of_index = search_checked(index, index, config, own_rows, "index in the index")

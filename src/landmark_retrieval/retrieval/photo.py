@@ -21,7 +21,7 @@ from landmark_retrieval.graph.egt import NO_HUBS, Hubs, explore_exploit_lists
 from landmark_retrieval.graph.graph import as_lists
 from landmark_retrieval.graph.label_bridge import hubs_of
 from landmark_retrieval.images import Source, UnreadableImageError, load_image
-from landmark_retrieval.knn.blocks import content_digest
+from landmark_retrieval.knn.matrix import content_digest
 from landmark_retrieval.knn.neighbors import NeighborLists
 from landmark_retrieval.knn.search import check_inputs, search_checked
 from landmark_retrieval.local_features.extraction import build_extractor, extract_features

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import queue
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import numba
@@ -15,17 +15,27 @@ from numpy.typing import NDArray
 Workspace = TypeVar("Workspace")
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(
+    function: Callable[..., Any] | None = None, *, fastmath: bool | set[str] = False
+) -> Callable[..., Any]:
     """Compile a function to machine code that runs without the interpreter lock, kept on disk.
+
+    As a decorator, bare or with options.
 
     The compiled code is stored beside the source, or in numba's cache folder of the user when the source
     folder is read-only (`NUMBA_CACHE_DIR` overrides both). Where neither can be written to, it is compiled
     anew in every process.
+
+    Args:
+        function: to compile; None returns the decorator.
+        fastmath: liberties of the arithmetic, as numba names them; by default none.
     """
+    if function is None:
+        return partial(compiled, fastmath=fastmath)
     try:
-        return numba.njit(nogil=True, cache=True)(function)
+        return numba.njit(nogil=True, cache=True, fastmath=fastmath)(function)
     except RuntimeError:  # no folder for the cache
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, fastmath=fastmath)(function)
 
 
 def frozen(array: NDArray[Any], dtype: Any = None) -> NDArray[Any]:
@@ -37,15 +47,6 @@ def frozen(array: NDArray[Any], dtype: Any = None) -> NDArray[Any]:
     view = np.ascontiguousarray(array, dtype=dtype).view(np.ndarray)[...]
     view.flags.writeable = False
     return view
-
-
-def thread_count(threads: int) -> int:
-    """Return the number of threads to use: `threads`, or as many as this process may use when 0."""
-    if threads > 0:
-        return threads
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def run_chunks(

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from collections.abc import Iterator
 
 from threadpoolctl import threadpool_limits
 
-from landmark_retrieval.runtime.compiled import thread_count
+
+def thread_count(threads: int) -> int:
+    """Return the number of threads to use: `threads`, or as many as this process may use when 0."""
+    if threads > 0:
+        return threads
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextlib.contextmanager
@@ -17,18 +26,20 @@ def library_threads(threads: int) -> Iterator[None]:
     PyTorch is told itself: it hands the number that it was told last to each new thread and to the BLAS
     inside it, whatever limit OpenMP has been given in the meantime.
     """
-    import faiss  # here, as what this module serves need not have been loaded by every worker
-    import torch
+    import torch  # here, as what this module serves need not have been loaded by every worker
 
-    before = torch.get_num_threads(), faiss.omp_get_max_threads()
+    faiss = sys.modules.get("faiss")
+    before = torch.get_num_threads(), faiss.omp_get_max_threads() if faiss else 0
     fewer = threads < thread_count(0)
     if threads < before[0]:
         torch.set_num_threads(threads)
-    faiss.omp_set_num_threads(min(threads, before[1]))
+    if faiss:
+        faiss.omp_set_num_threads(min(threads, before[1]))
     try:
         with threadpool_limits(threads, user_api="blas") if fewer else contextlib.nullcontext():
             yield
     finally:
         if threads < before[0]:
             torch.set_num_threads(before[0])
-        faiss.omp_set_num_threads(before[1])
+        if faiss:
+            faiss.omp_set_num_threads(before[1])

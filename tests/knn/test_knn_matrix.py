@@ -7,7 +7,8 @@ import pytest
 from knn_reference import descriptors
 
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.knn.blocks import READ_BYTES, PortableMatrix, Reader, content_digest, release
+from landmark_retrieval.knn import matrix as matrix_module
+from landmark_retrieval.knn.matrix import READ_BYTES, PortableMatrix, content_digest, read_rows, release
 
 
 @pytest.fixture
@@ -16,34 +17,29 @@ def mapped(tmp_path):
     return np.load(tmp_path / "matrix.npy", mmap_mode="r")
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_rows_without_descriptor_are_left_out(threads):
-    matrix = descriptors(2, 2000, 6)
-    before = matrix.tobytes()
-    for source in (matrix, matrix.astype(np.float64)):
-        reader = Reader(source, "rows", "float32", threads)
-        block = reader.read(100, 1900, drop_empty=True)
-        expected = 100 + np.flatnonzero(matrix[100:1900].any(axis=1))
-        np.testing.assert_array_equal(block.rows, expected)
-        np.testing.assert_array_equal(block.matrix, matrix[expected])
-        np.testing.assert_allclose(block.norms, 1, rtol=1e-6)
-        assert len(block) == len(expected)
-        whole = reader.read(100, 1900)
-        assert len(whole) == 1800 and (whole.norms == 0).sum() == 1800 - len(expected)
-    assert matrix.tobytes() == before
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
+def test_rows_are_rounded_and_measured(monkeypatch, dtype):
+    monkeypatch.setattr(matrix_module, "READ_BYTES", 1000)
+    whole = descriptors(2, 2000, 6).astype(dtype)
+    before = whole.tobytes()
+    for storage in (np.float32, np.float16):
+        rows, norms = read_rows(whole, 100, 1900, np.float32, "rows", storage=storage)
+        expected = whole[100:1900].astype(storage).astype(np.float32)
+        np.testing.assert_array_equal(rows, expected)
+        np.testing.assert_allclose(norms, np.linalg.norm(expected, axis=1), rtol=1e-5)
+        np.testing.assert_array_equal(norms == 0, ~expected.any(axis=1))
+    assert whole.tobytes() == before
 
 
-def test_values_are_rounded_to_the_storage():
-    matrix = descriptors(3, 50)
-    block = Reader(matrix, "rows", "float16", 1).read(0, 50)
-    np.testing.assert_array_equal(block.matrix, matrix.astype(np.float16).astype(np.float32))
+def test_tiny_rows_are_no_empty_rows():
+    assert (read_rows(np.full((3, 2), 1e-30, np.float32), 0, 3, np.float32, "rows")[1] > 0).all()
 
 
 def test_bad_rows_are_numbered_in_the_whole_matrix():
     matrix = descriptors(4, 50)
     matrix[7, 0] = np.nan
     with pytest.raises(LandmarkRetrievalError, match=r"^part: row 1007 "):
-        Reader(matrix, "part", "float32", 1, first_row=1000).read(5, 50)
+        read_rows(matrix, 5, 50, np.float32, "part", first_row=1000)
 
 
 def test_digest_sees_every_value_shape_and_type():
