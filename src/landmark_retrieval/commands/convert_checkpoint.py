@@ -13,7 +13,7 @@ from landmark_retrieval.commands.errors import plain_errors
 @click.option("--backbone", help="timm's name of the network, where the checkpoint does not say it.")
 @plain_errors
 def convert_checkpoint(checkpoint: str, output: str, backbone: str | None) -> None:
-    """Convert a CHECKPOINT of cnnimageretrieval-pytorch (GeM) or deep-image-retrieval (DIR) to OUTPUT.
+    """Convert a CHECKPOINT of another project to OUTPUT: GeM, DIR, SSCD or DELG (docs/backbones.md).
 
     OUTPUT (.safetensors) holds network, power of the pooling and whitening layer; use it with
     --params gem.trained=true,gem.trained_file=OUTPUT and the backbone that is printed.

@@ -36,6 +36,8 @@ class BackboneConfig(Configuration):
         weights_file: `.pth`, `.pt` or `.safetensors` state dict for `weights: file`.
         stage: feature stage, 0-based or negative from the end; None takes the network's last feature map
             (1280 channels for EfficientNet-Lite, whose last stage has 320). Earlier stages have finer cells.
+        class_token: describe an image by the class token of a vision transformer, as a map of one cell (pool
+            it with power 1), and not by its patches.
         seed: of `random` weights.
         mean: per-channel mean of the input in [0, 1]; None takes the network's own.
         std: per-channel deviation of the input; None takes the network's own.
@@ -45,6 +47,7 @@ class BackboneConfig(Configuration):
     weights: Literal["package", "hub", "file", "random"] = "package"
     weights_file: str | None = None
     stage: int | None = None
+    class_token: bool = False
     seed: int = 0
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
@@ -83,6 +86,12 @@ class Backbone(nn.Module):
         self.mean: tuple[float, ...] = tuple(config.mean or settings["mean"])
         self.std: tuple[float, ...] = tuple(config.std or settings["std"])
         self._tokens = hasattr(network, "patch_embed")
+        self._class_token = config.class_token
+        if config.class_token and getattr(network, "cls_token", None) is None:
+            raise LandmarkRetrievalError(
+                f"backbone.class_token: {config.name} has no class token; leave it out, or take a "
+                "vision transformer"
+            )
         self._stage = config.stage
         stages = [info["num_chs"] for info in network.feature_info]
         if config.stage is None:
@@ -106,6 +115,17 @@ class Backbone(nn.Module):
             features: Tensor = self.network.forward_features(images)
             return features
         indices = 1 if self._stage is None else [self._stage]
+        if self._class_token:
+            ((_, tokens),) = self.network.forward_intermediates(
+                images,
+                indices=indices,
+                norm=True,
+                stop_early=True,
+                intermediates_only=True,
+                return_prefix_tokens=True,
+            )
+            first: Tensor = tokens[:, 0, :, None, None]
+            return first
         maps: list[Tensor] = self.network.forward_intermediates(
             images, indices=indices, norm=self._tokens, stop_early=True, intermediates_only=True
         )

@@ -29,7 +29,7 @@ from landmark_retrieval.descriptors.covariance import Covariance
 from landmark_retrieval.descriptors.loading import ImageBatch, Unreadable, iterate_batches
 from landmark_retrieval.descriptors.model import DescriptorModel, whitening_layer
 from landmark_retrieval.descriptors.pooling import build_pooling, region_pooling
-from landmark_retrieval.descriptors.trained import TrainedDescriptor, load_trained
+from landmark_retrieval.descriptors.trained import UNIT_REGIONS, TrainedDescriptor, load_trained
 from landmark_retrieval.descriptors.whitening import (
     Whitening,
     whitening_from_moments,
@@ -309,7 +309,9 @@ def build_model(config: GlobalDescriptorConfig, region_whitening: Whitening | No
             f"region whitening was learned on {layer.in_features}-d regions, {config.backbone.name} gives "
             f"{backbone.channels}; run the features pipeline again"
         )
-    return DescriptorModel(backbone, build_pooling(pooling, trainable=False), layer).to(device).eval()
+    unit_regions = trained is None or trained.facts.get(UNIT_REGIONS) != "no"
+    model = DescriptorModel(backbone, build_pooling(pooling, trainable=False), layer, unit_regions)
+    return model.to(device).eval()
 
 
 @lru_cache(maxsize=4)

@@ -22,13 +22,22 @@ class DescriptorModel(nn.Module):
         backbone: module `[b, 3, h, w]` -> `[b, c, h', w']`.
         pooling: module with `regions`, `[b, c, h', w']` -> `[b, r, c]`.
         whitening: linear layer `[c]` -> `[e]`, or None.
+        unit_regions: whether the layer gets vectors of unit length, as in both papers; the linear layers of
+            SSCD and DELG get them as they are pooled.
     """
 
-    def __init__(self, backbone: Backbone, pooling: GeM | RMAC, whitening: nn.Linear | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        pooling: GeM | RMAC,
+        whitening: nn.Linear | None = None,
+        unit_regions: bool = True,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.pooling = pooling
         self.whitening = whitening
+        self.unit_regions = unit_regions
 
     @property
     def width(self) -> int:
@@ -36,8 +45,9 @@ class DescriptorModel(nn.Module):
         return self.backbone.channels if self.whitening is None else self.whitening.out_features
 
     def regions(self, images: Tensor) -> Tensor:
-        """Return the L2-normalised, not yet whitened region vectors, `[b, r, c]` float32."""
-        return functional.normalize(self.pooling.regions(self.backbone(images)).float(), dim=-1)
+        """Return the not yet whitened region vectors, `[b, r, c]` float32, of unit length where wanted."""
+        regions = self.pooling.regions(self.backbone(images)).float()
+        return functional.normalize(regions, dim=-1) if self.unit_regions else regions
 
     def forward(self, images: Tensor) -> Tensor:
         """Describe normalised images `[b, 3, h, w]` by unit vectors `[b, e]` float32."""

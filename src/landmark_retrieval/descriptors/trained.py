@@ -18,6 +18,9 @@ from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import file_state
 
 NETWORK = "network."
+UNIT_REGIONS = "unit_regions"
+"""Fact of a trained descriptor: `no` where its whitening layer takes pooled vectors as they are."""
+
 POWER, WEIGHT, BIAS = "pooling.power", "whitening.weight", "whitening.bias"
 
 
