@@ -34,7 +34,7 @@ def setting(seed, k):
     rows = np.argsort(-similarity, axis=1)[:, :k].astype(np.int32)
     lists = NeighborLists(rows, np.take_along_axis(similarity, rows, axis=1))
     a, b = np.array([0, 0, 3, 5]), np.array([4, 7, 5, 9])
-    graphs = verified_graphs(a, b, np.float32([0.95, 0.99, 0.5, 0.99]), QUERIES, INDEX)
+    graphs = verified_graphs(a, b, np.float32([0.95, 0.99, 0.5, 0.99]), QUERIES, INDEX, 0.9)
     trusted = rank_trusted(*graphs, lists, *descriptors, EgtConfig(p=INDEX, threads=1))
     return trusted, lists, rng.uniform(0.2, 0.9, QUERIES).astype(np.float32), descriptors, similarity
 

@@ -66,7 +66,8 @@ def rank(pairs, ranking, weights, descriptors, trust=0.9, config=CONFIG):
     queries, n = len(descriptors[0]), len(descriptors[1])
     a, b, p = (np.array([pair[i] for pair in pairs]) for i in range(3))
     graphs = verified_graphs(a, b, p.astype(np.float32), queries, n, trust)
-    return rank_trusted(*graphs, NeighborLists(ranking, weights), *descriptors, config, trust)
+    config = config.model_copy(update={"trust": trust})
+    return rank_trusted(*graphs, NeighborLists(ranking, weights), *descriptors, config)
 
 
 @settings(deadline=None)  # the first call loads the compiled loop
@@ -123,5 +124,18 @@ def test_share_of_connected_pairs(pairs, share):
     a, b, p = (
         (np.array([pair[i] for pair in pairs], float) for i in range(3)) if pairs else (np.zeros(0),) * 3
     )
-    _, index = verified_graphs(a, b, p.astype(np.float32), 1, 4)
+    _, index = verified_graphs(a, b, p.astype(np.float32), 1, 4, 0.9)
     assert trusted_share(index) == pytest.approx(share)
+
+
+def test_photos_asked_about_themselves_do_not_find_themselves():
+    _, _, _, descriptors, _ = collection(7)
+    index = descriptors[1]
+    own = np.arange(len(index))
+    graph = verified_graphs([0, 1], [1, 2], np.float32([0.99, 0.99]), 0, len(index), 0.9)[1]
+    rows = np.stack([np.r_[own[:i], own[i + 1 :]] for i in own]).astype(np.int32)
+    lists = NeighborLists(rows, np.zeros(rows.shape, np.float32))
+    found = rank_trusted(graph, graph, lists, index, index, CONFIG, own)
+    assert not (found.ranking == own[:, None]).any()
+    assert found.ranking[0, :2].tolist() == [1, 2]
+    assert found.kinds[0, :3].tolist() == [3, 3, 1]

@@ -10,7 +10,7 @@ from landmark_retrieval.collection import SplitRows
 from landmark_retrieval.descriptors import BlockArray, Descriptors
 from landmark_retrieval.io import ArrayBundleDataset
 from landmark_retrieval.knn import KnnGraph, NeighborLists
-from landmark_retrieval.pipelines.spatial_verification.nodes import expand_descriptors
+from landmark_retrieval.pipelines.spatial_verification.nodes import calibrate_pairs, expand_descriptors
 from landmark_retrieval.runtime.sharding import ShardPlan, ShardStore
 from landmark_retrieval.verification import (
     ExpansionConfig,
@@ -19,6 +19,7 @@ from landmark_retrieval.verification import (
     expand_queries_and_index,
     expansion,
 )
+from landmark_retrieval.verification.calibration import NEVER
 
 QUERIES, INDEX, TRAIN, DIMENSIONS, FLOOR = 200, 4000, 20_000, 64, 10
 
@@ -50,10 +51,11 @@ def inputs(tmp_path):
         verified = pd.DataFrame({"row_a": pairs[:, 0], "row_b": pairs[:, 1], "inliers": inliers})
         shards = ShardStore(str(tmp_path / "shards"))
         shards.run(ShardPlan("verification", [], metadata={"min_inliers": FLOOR}))
+        by_hand = VerificationConfig(candidates=5, min_inliers=FLOOR)
+        fits, _ = calibrate_pairs(verified, shards, table, by_hand)
         stored = bundle(tmp_path / "before")
         stored.save(Descriptors(ids, rows.astype(dtype)))
-        settings = VerificationConfig(candidates=5), ExpansionConfig()
-        return (stored.load(), graph, verified, shards, table, *settings)
+        return (stored.load(), graph, verified, fits, table, by_hand, ExpansionConfig())
 
     return make
 
@@ -62,7 +64,7 @@ def bundle(folder):
     return ArrayBundleDataset(filepath=str(folder), bundle="landmark_retrieval.descriptors.Descriptors")
 
 
-def plainly(descriptors, graph, verified, shards, table, verification, config):
+def plainly(descriptors, graph, verified, fits, table, verification, config):
     """Return all expanded rows at once, in float32."""
     rows, whole = SplitRows.from_table(table), np.array(descriptors.matrix)
     queries, index = expand_queries_and_index(
@@ -100,3 +102,25 @@ def test_the_matrix_is_never_held_whole(inputs, dtype, monkeypatch, tmp_path):
     assert kept < whole / 8
     assert streaming < whole / 8
     assert after.load().matrix.nbytes == whole
+
+
+def test_each_side_expands_from_its_own_floor(inputs):
+    descriptors, graph, verified, _, table, verification, config = inputs(np.float32)
+    never = {"pairs": 0, "top": 100, "unrelated": None, "rate": None}
+    fits = {"query_index": {**never, "start": FLOOR}, "index_index": {**never, "start": NEVER}}
+    after = np.asarray(
+        expand_descriptors(descriptors, graph, verified, fits, table, verification, config).matrix
+    )
+    changed = (after != descriptors.matrix).any(axis=1)
+    assert changed[:QUERIES].mean() > 0.9
+    assert not changed[QUERIES:].any()
+
+
+def test_every_tried_pair_gets_a_probability(inputs, tmp_path):
+    _, _, verified, _, table, _, _ = inputs(np.float32)
+    shards = ShardStore(str(tmp_path / "shards"))
+    fits, probabilities = calibrate_pairs(verified, shards, table, VerificationConfig())
+    assert set(fits) == {"query_index", "index_index"}
+    assert probabilities["probability"].dtype == np.float32
+    assert probabilities["probability"].between(0, 1).all()
+    pd.testing.assert_frame_equal(probabilities[["row_a", "row_b"]], verified[["row_a", "row_b"]])

@@ -16,6 +16,7 @@ from landmark_retrieval.verification.calibration import (
     calibrate,
     expected_calibration_error,
     fit_inliers,
+    floors,
     from_plain,
     in_words,
     pair_probabilities,
@@ -47,14 +48,14 @@ def test_fit_finds_the_mixture_and_its_probabilities_are_calibrated(rate, unrela
 
 
 def test_floor_rises_with_the_tail_of_unrelated_pairs():
-    floors = [fit_inliers(mixture(4000, 0.8, rate, 3)[0], FLOOR).floor(0.9) for rate in (0.35, 0.5, 0.65)]
-    assert floors == sorted(set(floors))
+    found = [fit_inliers(mixture(4000, 0.8, rate, 3)[0], FLOOR).floor(0.9) for rate in (0.35, 0.5, 0.65)]
+    assert found == sorted(set(found))
     # Where the densities of both meet at odds of nine to one, computed here from the truth.
     counts = np.arange(6, 100)
     null = 0.8 * 0.5 * 0.5 ** (counts - 6)
     related = 0.2 * np.log((counts + 0.5) / (counts - 0.5)) / np.log(500.5 / 5.5)
     truth = counts[related / (related + null) >= 0.9][0]
-    assert abs(floors[1] - truth) <= 1
+    assert abs(found[1] - truth) <= 1
 
 
 def test_unrelated_pairs_alone_verify_next_to_nothing():
@@ -84,7 +85,7 @@ def test_few_pairs_fall_back_on_the_floor_and_say_so():
     assert not fit.fitted
     assert fit.floor(0.9) == FLOOR
     np.testing.assert_array_equal(fit.probabilities([11, 12]), np.float32([0, STEP_PROBABILITY]))
-    assert "99 were tried, too few" in in_words(SIDES[0], fit, CalibrationConfig())
+    assert "99 were tried and inliers are not calibrated" in in_words(SIDES[0], fit, CalibrationConfig())
 
 
 def pairs_of(query_inliers, index_inliers):
@@ -96,8 +97,7 @@ def pairs_of(query_inliers, index_inliers):
 def test_each_side_has_its_own_fit():
     pairs = pairs_of(mixture(2000, 0.8, 0.35, 7)[0], mixture(2000, 0.8, 0.65, 8)[0])
     fits = calibrate(pairs, 5, FLOOR, CalibrationConfig())
-    floors = [fits[side].floor(0.9) for side in SIDES]
-    assert floors[0] < floors[1]
+    assert floors(fits, 0.9)[0] < floors(fits, 0.9)[1]
     p = pair_probabilities(pairs, 5, fits)
     expected = np.r_[
         fits[SIDES[0]].probabilities(pairs["inliers"][:2000]),
@@ -110,10 +110,12 @@ def test_each_side_has_its_own_fit():
 
 def test_a_floor_given_by_hand_wins():
     pairs = pairs_of(mixture(500, 0.8, 0.5, 9)[0], mixture(500, 0.8, 0.5, 10)[0])
-    fits = calibrate(pairs, 5, FLOOR, CalibrationConfig(), min_inliers=30)
+    fits = calibrate(pairs, 5, 30, CalibrationConfig(), by_hand=True)
     p = pair_probabilities(pairs, 5, fits)
     np.testing.assert_array_equal(p > 0, pairs["inliers"] >= 30)
     assert str(from_plain(to_plain(fits))) == str(fits)
+    assert str(calibrate(pairs, 5, 30, CalibrationConfig(enabled=False))) == str(fits)
+    assert floors(fits, 0.5) == floors(fits, 0.9) == (30, 30)
 
 
 def test_no_pairs_at_all():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,10 @@ class EgtConfig(Configuration):
     """How the graph is traversed.
 
     Attributes:
+        weights: `similarity`: edges are inner products, traversed by t (the paper). `verified`: paths run
+            over edges that spatial verification proves, and whom they do not reach keeps its place
+            (`graph.trusted`); t is not used.
+        trust: probability of the same place from which a verified edge, and a whole path, is trusted.
         t: threshold in the unit of the edge weights; edges above it come out before the graph is expanded
             again. `.inf` always follows the single best edge, `-.inf` goes level by level. The default is
             what the authors' README uses for inner products on Revisited Oxford.
@@ -41,6 +45,8 @@ class EgtConfig(Configuration):
 
     model_config = ConfigDict(ser_json_inf_nan="strings")
 
+    weights: Literal["verified", "similarity"] = "verified"
+    trust: float = Field(default=0.9, gt=0, lt=1)
     t: float = 0.42
     p: int = Field(default=100, ge=1)
     threads: int = Field(default=0, ge=0)

@@ -34,6 +34,9 @@ class LabelBridgeConfig(Configuration):
     """How labels are voted and used.
 
     Attributes:
+        precedence: `always`: labels that were voted come before everything else (the paper). `evidence`:
+            labels are worth what leaving photos and landmarks out says (`graph.label_evidence`), behind what
+            geometry proves; votes, their floor and the order are not used.
         query_votes: nearest train images that vote for a query's label (the paper: 3); a label needs a
             strict majority of this number, however many of them have a label.
         index_votes: the same for index images (the paper: 3; the authors' released program: 5).
@@ -49,6 +52,7 @@ class LabelBridgeConfig(Configuration):
 
     model_config = ConfigDict(ser_json_inf_nan="strings")
 
+    precedence: Literal["evidence", "always"] = "evidence"
     query_votes: int = Field(default=3, ge=1)
     index_votes: int = Field(default=3, ge=1)
     min_similarity: float = 0.0

@@ -100,6 +100,34 @@ class LabelPosterior:
         return np.where(enough, first, -1)
 
 
+@dataclass(frozen=True, eq=False)
+class LabelEvidence:
+    """What labels say of a collection.
+
+    Attributes:
+        asked: posteriors of the photos that are asked.
+        index: posteriors of the index photos.
+        model: how they were made; with no landmarks there were too few labels, and nobody has one.
+    """
+
+    asked: LabelPosterior
+    index: LabelPosterior
+    model: LabelModel
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there were enough labels."""
+        return self.model.landmarks > 0
+
+
+NO_MODEL = LabelModel(0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def no_labels(n: int) -> LabelPosterior:
+    """Return the posteriors of n photos of which labels say nothing."""
+    return LabelPosterior(np.zeros((n, 0), np.int64), np.zeros((n, 0), np.float32), np.ones(n, np.float32))
+
+
 def own_similarity(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the mean similarity of each photo to its three nearest, float32 `[n]`.
 

@@ -31,6 +31,7 @@ def rank_by_labels(
     query_descriptors: NDArray[Any],
     index_descriptors: NDArray[Any],
     trust: float,
+    own_rows: NDArray[np.int64] | None = None,
 ) -> Traversal:
     """Put photos in the order of the odds that they show the query's landmark, behind the trusted ones.
 
@@ -46,6 +47,7 @@ def rank_by_labels(
         query_descriptors: `[q, d]` expanded, possibly memory-mapped.
         index_descriptors: `[n, d]` likewise.
         trust: probability from which both photos' label counts as given, so that the edge is a label's.
+        own_rows: int64 `[q]` the index row that is the query itself and left out, -1 for none.
 
     Returns:
         The results, verified ones as they were. A photo whose given label is the query's comes over a label
@@ -58,7 +60,8 @@ def rank_by_labels(
     for q in range(len(neighbors)):
         kept = int((trusted.kinds[q] == VERIFIED_EDGE).sum())
         rows = _candidates(q, neighbors, queries, members)
-        rows = rows[~np.isin(rows, trusted.ranking[q, :kept])]
+        placed = trusted.ranking[q, :kept]
+        rows = rows[~np.isin(rows, placed if own_rows is None else np.append(placed, own_rows[q]))]
         similarity = index_descriptors[rows].astype(np.float32) @ query_descriptors[q].astype(np.float32)
         odds = prior_log_odds(queries, q, index, rows, model)
         odds += model.similarity * similarity / scale[q]

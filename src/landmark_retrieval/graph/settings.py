@@ -23,6 +23,8 @@ class OpenEgtConfig(Configuration):
 
     model_config = ConfigDict(ser_json_inf_nan="strings")
 
+    weights: Literal["verified", "similarity"] = "verified"
+    trust: float = Field(default=0.9, gt=0, lt=1)
     t: float | None = None
     p: int = Field(default=100, ge=1)
     threads: int = Field(default=0, ge=0)
@@ -36,6 +38,7 @@ class OpenLabelBridgeConfig(Configuration):
 
     model_config = ConfigDict(ser_json_inf_nan="strings")
 
+    precedence: Literal["evidence", "always"] = "evidence"
     query_votes: int | None = Field(default=None, ge=1)
     index_votes: int | None = Field(default=None, ge=1)
     min_similarity: float | None = None

@@ -19,9 +19,6 @@ from landmark_retrieval.graph.graph import CsrGraph
 from landmark_retrieval.graph.kernel import SIMILARITY_EDGE, VERIFIED_EDGE
 from landmark_retrieval.knn.neighbors import NeighborLists
 
-TRUST = 0.9
-"""Probability from which a verified edge, and a whole path, is trusted."""
-
 
 def verified_graphs(
     row_a: ArrayLike,
@@ -29,7 +26,7 @@ def verified_graphs(
     probabilities: NDArray[np.float32],
     queries: int,
     index: int,
-    trust: float = TRUST,
+    trust: float,
 ) -> tuple[CsrGraph, CsrGraph]:
     """Return the trusted edges from queries to index images, and between index images in both directions.
 
@@ -62,7 +59,7 @@ def rank_trusted(
     query_descriptors: NDArray[Any],
     index_descriptors: NDArray[Any],
     config: EgtConfig,
-    trust: float = TRUST,
+    own: NDArray[np.int64] | None = None,
 ) -> Traversal:
     """Rank the index for every query by what is trusted.
 
@@ -72,15 +69,15 @@ def rank_trusted(
         neighbors: `[q, k]` the ranking of QE-SV.
         query_descriptors: `[q, d]` expanded, possibly memory-mapped.
         index_descriptors: `[n, d]` likewise.
-        config: results per query and threads; `t` is not used.
-        trust: what a path is worth at least.
+        config: results per query, what a path is worth at least, and threads; `t` is not used.
+        own: int64 `[q]` the index row that is the query itself and left out, -1 for none.
 
     Returns:
         The results: kind 3 (verified) with the worth of the path as score, then kind 1 (similarity) as in
         `neighbors`. The parent of a result that a path reached is the image before it on the path.
     """
     everything = config.model_copy(update={"t": float("inf")})
-    reached = explore_exploit_lists(query_edges, index_edges, everything, product=True)
+    reached = explore_exploit_lists(query_edges, index_edges, everything, product=True, own=own)
     shape = reached.ranking.shape
     result = Traversal(
         np.full(shape, -1, np.int32),
@@ -92,7 +89,7 @@ def rank_trusted(
         there = neighbors.neighbors[q] >= 0
         listed, similarities = neighbors.neighbors[q][there], neighbors.weights[q][there]
         _prefer_direct_edges(q, reached, query_edges)
-        order = _order(q, reached, listed, query_descriptors, index_descriptors, trust)
+        order = _order(q, reached, listed, query_descriptors, index_descriptors, config.trust)
         found = reached.ranking[q, order]
         keep = ~np.isin(listed, found)
         rest = listed[keep][: shape[1] - len(found)]

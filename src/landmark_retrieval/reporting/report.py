@@ -15,6 +15,7 @@ from pydantic import Field
 from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.evaluation.ablation import METRICS, NOT_MEASURED, STAGES, TITLES
 from landmark_retrieval.graph.explain import Step
+from landmark_retrieval.reporting.gains import Gain
 from landmark_retrieval.reporting.matches import VerifiedMatch
 from landmark_retrieval.reporting.templating import template
 from landmark_retrieval.reporting.thumbnails import placeholder, thumbnails
@@ -181,6 +182,10 @@ class ReportContent:
         extreme_queries: from `extremes`.
         matches: compared pairs with their pictures.
         floor: inliers from which a pair counts as verified.
+        calibration: what inliers prove, in sentences.
+        calibration_figure: `plot_calibration` as a PNG file.
+        gains: queries that each stage changed most, by index rows; `index_start` makes them table rows.
+        index_start: table row of the first index image.
         landmarks: name of the landmark of all table rows, "" where an image has none; ids that begin with it
             and a slash are shown without it below pictures.
     """
@@ -202,6 +207,10 @@ class ReportContent:
     extreme_queries: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
     matches: Sequence[VerifiedMatch] = ()
     floor: int = 0
+    calibration: Sequence[str] = ()
+    calibration_figure: bytes = b""
+    gains: Sequence[Gain] = ()
+    index_start: int = 0
     landmarks: Sequence[str] = ()
 
 
@@ -322,6 +331,10 @@ def render_report(content: ReportContent, max_mib: float = 18.0) -> str:
         shown_rows={page.row for page in shown},
         matches=[(match, base64.b64encode(match.picture).decode()) for match in content.matches],
         floor=content.floor,
+        calibration=content.calibration,
+        calibration_figure=base64.b64encode(content.calibration_figure).decode(),
+        gains=content.gains,
+        index_start=content.index_start,
         max_mib=max_mib,
     )
 

@@ -27,6 +27,8 @@ from landmark_retrieval.evaluation.ranking import RankingConfig
 from landmark_retrieval.graph import CsrGraph, EgtConfig, LabelBridge, LabelBridgeConfig, Votes
 from landmark_retrieval.graph.egt import NO_HUBS, Hubs
 from landmark_retrieval.graph.label_bridge import NO_LABEL, label_hubs
+from landmark_retrieval.graph.label_evidence import LabelEvidence
+from landmark_retrieval.graph.trusted import verified_graphs
 from landmark_retrieval.knn import KnnConfig
 from landmark_retrieval.local_features import (
     LocalFeaturesConfig,
@@ -37,6 +39,7 @@ from landmark_retrieval.local_features import (
 )
 from landmark_retrieval.runtime.sharding import ShardStore, changed_parameters
 from landmark_retrieval.verification import ExpansionConfig, VerificationConfig, floor_of, plan_verification
+from landmark_retrieval.verification.calibration import InlierFit, from_plain
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -73,8 +76,11 @@ class SearchIndex:
         features: stored local features of all rows of the table.
         knn: parameters of all searches.
         verification: parameters without open values.
+        inlier_fits: what inliers prove, for either kind of pairs.
+        trusted: index images that trusted edges link to each index image.
         expansion: parameters.
         index_graph: undirected graph of the index images.
+        labels: what labels prove, and those of the index images.
         bridge: voted labels of the index images (those of the run's queries are not used).
         egt: parameters.
         label_bridge: parameters.
@@ -91,8 +97,11 @@ class SearchIndex:
     features: LocalFeatureStore
     knn: KnnConfig
     verification: VerificationConfig
+    inlier_fits: Mapping[str, InlierFit]
+    trusted: CsrGraph
     expansion: ExpansionConfig
     index_graph: CsrGraph
+    labels: LabelEvidence
     bridge: LabelBridge
     egt: EgtConfig
     label_bridge: LabelBridgeConfig
@@ -165,7 +174,16 @@ def read_index(load: Callable[[str], Any], descriptors: Sequence[str]) -> Search
     plain, expanded = load("blend.descriptors"), load("blend_qe_sv.descriptors")
     for stored in (plain, expanded):
         check_ids(stored, images)
-    options = load("egt_options")
+    options, pairs = load("egt_options"), load("pair_probabilities")
+    egt = EgtConfig(**options["egt"])
+    _, trusted = verified_graphs(
+        pairs["row_a"],
+        pairs["row_b"],
+        pairs["probability"].to_numpy(),
+        rows.query.stop,
+        rows.index.stop - rows.index.start,
+        egt.trust,
+    )
     resolved = verification.resolve(features.extractor)
     return SearchIndex(
         images=images,
@@ -178,10 +196,13 @@ def read_index(load: Callable[[str], Any], descriptors: Sequence[str]) -> Search
         features=features,
         knn=knn,
         verification=resolved.model_copy(update={"min_inliers": floor_of(verified)}),
+        inlier_fits=from_plain(load("inlier_fits")),
+        trusted=trusted,
         expansion=_parameters(load, "expansion", ExpansionConfig),
         index_graph=load("index_graph"),
+        labels=load("label_evidence"),
         bridge=load("label_bridge"),
-        egt=EgtConfig(**options["egt"]),
+        egt=egt,
         label_bridge=LabelBridgeConfig(**options["label_bridge"]),
         ranking=_parameters(load, "ranking", RankingConfig),
     )

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -20,13 +21,18 @@ from landmark_retrieval.graph import LabelBridge, Step, Traversal, explain_edge,
 from landmark_retrieval.graph.egt import NO_HUBS, Hubs, explore_exploit_lists
 from landmark_retrieval.graph.graph import as_lists
 from landmark_retrieval.graph.label_bridge import hubs_of
+from landmark_retrieval.graph.label_evidence import own_similarity
+from landmark_retrieval.graph.label_ranking import rank_by_labels
+from landmark_retrieval.graph.trusted import rank_trusted, verified_graphs
 from landmark_retrieval.images import Source, UnreadableImageError, load_image
 from landmark_retrieval.knn.matrix import content_digest
 from landmark_retrieval.knn.neighbors import NeighborLists
 from landmark_retrieval.knn.search import check_inputs, search_checked
 from landmark_retrieval.local_features.extraction import build_extractor, extract_features
+from landmark_retrieval.retrieval.evidence import TRAIN_NEIGHBORS, given_labels, label_posterior
 from landmark_retrieval.retrieval.index import SearchIndex
 from landmark_retrieval.verification import expand, neighbor_inliers, rerank
+from landmark_retrieval.verification.calibration import NEVER, SIDES, InlierFit
 from landmark_retrieval.verification.pairs import pair_seed, verify_pair
 
 LABELLED = VARIANTS[-1]
@@ -120,13 +126,12 @@ class PhotoSearch:
             pairs = self._verify(photo, nearest, len(self.index.images) if seed_row is None else seed_row)
             descriptor = self._expand(descriptor, nearest, pairs)
             neighbors = self._search(descriptor, self._expanded, self.index.knn.k)
-        ranked = rerank(neighbors, self._inliers(neighbors, pairs), self._floor)
+        ranked = rerank(neighbors, self._inliers(neighbors, pairs), self._floor("rerank"))
         ranking = ranked.neighbors
-        bridge, hubs = self._vote(descriptor) if variant == LABELLED else (None, NO_HUBS)
         traversal: Traversal | None = None
+        bridge: LabelBridge | None = None
         if variant in TRAVERSED:
-            lists = as_lists(ranked)
-            traversal = explore_exploit_lists(lists, self.index.index_graph, self.index.egt, hubs)
+            traversal, bridge = self._traverse(descriptor, ranked, pairs, variant == LABELLED)
             ranking = traversal.ranking
         rows = ranking[0, : min(results, self.index.ranking.length)]
         explain = _Explanations(self, neighbors, pairs, traversal, bridge)
@@ -158,15 +163,22 @@ class PhotoSearch:
         return self.name_of(int(self._landmarks[row]))
 
     @property
+    def floor(self) -> int:
+        """Inliers from which a match with a photo counts as verified."""
+        return self._floor("rerank")
+
+    @property
     def names(self) -> dict[int, str]:
         """Names of all landmarks by number."""
         return self._names
 
     @property
-    def _floor(self) -> int:
-        floor = self.index.verification.min_inliers
-        assert floor is not None
-        return floor
+    def _fit(self) -> InlierFit:
+        """What inliers of the photo and an index photo prove; without queries, those of index photos."""
+        return self.index.inlier_fits[SIDES[1] if self.index.rows.among_themselves else SIDES[0]]
+
+    def _floor(self, use: Literal["rerank", "expand"]) -> int:
+        return self._fit.floor(getattr(self.index.verification.calibration, use)) or NEVER
 
     def _search(self, descriptor: NDArray[np.float32], rows: NDArray[np.floating], k: int) -> NeighborLists:
         config = self.index.knn.model_copy(update={"k": k})
@@ -204,8 +216,39 @@ class PhotoSearch:
         if not config.query_side:
             return descriptor
         inliers = self._inliers(nearest, pairs)
-        plain, floor = self.index.plain, self._floor
+        plain, floor = self.index.plain, self._floor("expand")
         return expand(descriptor, plain, nearest, inliers, config, floor)
+
+    def _traverse(
+        self, descriptor: NDArray[np.float32], ranked: NeighborLists, pairs: pd.DataFrame, labelled: bool
+    ) -> tuple[Traversal, LabelBridge | None]:
+        """Return the traversal from the photo, and the labels that it used."""
+        index = self.index
+        always = index.label_bridge.precedence == "always"
+        if labelled and always:
+            bridge, hubs = self._vote(descriptor)
+            return explore_exploit_lists(as_lists(ranked), index.index_graph, index.egt, hubs), bridge
+        if index.egt.weights == "similarity":
+            traversal = explore_exploit_lists(as_lists(ranked), index.index_graph, index.egt)
+        else:
+            probabilities = self._fit.probabilities(pairs["inliers"])
+            count = len(self._expanded)
+            edges, _ = verified_graphs(
+                pairs["row_a"], pairs["row_b"], probabilities, 1, count, index.egt.trust
+            )
+            traversal = rank_trusted(edges, index.trusted, ranked, descriptor, self._expanded, index.egt)
+        if not labelled or not index.labels.fitted:
+            return traversal, None
+        most = max(1, min(TRAIN_NEIGHBORS, len(self._train)))
+        nearest = self._search(descriptor, self._train, most)
+        own, model = own_similarity(ranked.weights), index.labels.model
+        posterior = label_posterior(nearest, own, index.train_labels, model)
+        votes = given_labels(posterior.given(index.egt.trust), nearest, index.train_labels)
+        sides = (posterior, index.labels.index)
+        traversal = rank_by_labels(
+            traversal, ranked, own, *sides, model, descriptor, self._expanded, index.egt.trust
+        )
+        return traversal, dataclasses.replace(index.bridge, queries=votes)
 
     def _vote(self, descriptor: NDArray[np.float32]) -> tuple[LabelBridge, Hubs]:
         """Return the labels of the index with that of the photo, and the hubs with the photo's."""
@@ -253,7 +296,7 @@ class _Explanations:
             landmark=self.search.landmark_of(table_row),
             similarity=float(self.neighbors.weights[0, here[0]]) if len(here) else None,
             inliers=inliers,
-            verified=inliers is not None and inliers >= index.verification.min_inliers,  # type: ignore[operator]
+            verified=inliers is not None and inliers >= self.search.floor,
             path=path,
         )
 

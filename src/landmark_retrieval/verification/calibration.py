@@ -35,6 +35,9 @@ STEP_PROBABILITY = 0.95
 SPAN = 50
 """Inliers above the bulk that the spread of related pairs covers at least."""
 
+NEVER = 2**30
+"""Floor where no number of inliers is enough."""
+
 MOST_STEPS = 2000
 """Steps of EM at most; it stops before, when the share of unrelated pairs moves by less than `TOLERANCE`."""
 
@@ -45,12 +48,14 @@ class CalibrationConfig(Configuration):
     """What evidence is asked of a verified pair.
 
     Attributes:
+        enabled: whether anything is fitted; False takes the floor for either side, as the paper does.
         min_pairs: tried pairs of a side below which nothing is fitted and the extractor's floor counts.
         rerank: probability from which a pair's inliers re-rank.
         expand: probability from which a pair expands a descriptor: a wrong one spoils the neighbours of every
             image that it stands for, so more is asked than the odds.
     """
 
+    enabled: bool = True
     min_pairs: int = Field(default=100, ge=1)
     rerank: float = Field(default=0.5, gt=0, lt=1)
     expand: float = Field(default=0.9, gt=0, lt=1)
@@ -98,6 +103,8 @@ class InlierFit:
 
     def floor(self, probability: float) -> int | None:
         """Return the inliers from which pairs have at least this probability; None when none has."""
+        if not self.fitted:
+            return self.start if probability <= STEP_PROBABILITY else None
         counts = np.arange(1, self.top + 1)
         enough = np.flatnonzero(self.probabilities(counts) >= probability)
         return int(counts[enough[0]]) if len(enough) else None
@@ -134,16 +141,16 @@ def fit_inliers(inliers: ArrayLike, floor: int, min_pairs: int = 100) -> InlierF
 
 
 def calibrate(
-    pairs: pd.DataFrame, queries: int, floor: int, config: CalibrationConfig, min_inliers: int | None = None
+    pairs: pd.DataFrame, queries: int, floor: int, config: CalibrationConfig, by_hand: bool = False
 ) -> dict[str, InlierFit]:
     """Fit both kinds of tried pairs.
 
     Args:
         pairs: `row_a`, `row_b`, `inliers`, one row a distinct pair (`collect_pairs`).
         queries: number of queries; table rows below it are queries.
-        floor: the extractor's measured floor.
-        config: how many pairs it takes.
-        min_inliers: a floor that was given by hand: it counts as it is, and nothing is fitted.
+        floor: the extractor's measured floor, or one that was given.
+        config: how many pairs it takes, if anything is fitted at all.
+        by_hand: whether the floor was given: it counts as it is, and nothing is fitted.
 
     Returns:
         The fit of each of `SIDES`; a log line says where the pairs were too few.
@@ -151,14 +158,16 @@ def calibrate(
     inliers, of_queries = pairs["inliers"].to_numpy(), pairs["row_a"].to_numpy() < queries
     fits = {}
     for side, chosen in zip(SIDES, (of_queries, ~of_queries), strict=True):
-        if min_inliers is not None:
-            nothing = float("nan")
-            fits[side] = InlierFit(int(chosen.sum()), min_inliers, min_inliers + SPAN, nothing, nothing)
-            continue
-        fits[side] = fit_inliers(inliers[chosen], floor, config.min_pairs)
-        if not fits[side].fitted:
-            logger.info("%s", in_words(side, fits[side], config))
+        enough = NEVER if by_hand or not config.enabled else config.min_pairs
+        fits[side] = fit_inliers(inliers[chosen], floor, enough)
+        logger.info("%s", in_words(side, fits[side], config))
     return fits
+
+
+def floors(fits: Mapping[str, InlierFit], probability: float) -> tuple[int, int]:
+    """Return the inliers from which pairs of each of `SIDES` have a probability, `NEVER` where none has."""
+    query_index, index_index = (fits[side].floor(probability) or NEVER for side in SIDES)
+    return query_index, index_index
 
 
 def pair_probabilities(
@@ -204,9 +213,9 @@ def in_words(side: str, fit: InlierFit, config: CalibrationConfig) -> str:
     name = side.replace("_", "-")
     if not fit.fitted:
         return (
-            f"{name} pairs: {fit.pairs} were tried, too few to calibrate inliers on "
-            f"(verification.calibration.min_pairs: {config.min_pairs}) or the floor was given: {fit.start} "
-            "inliers count as verified"
+            f"{name} pairs: {fit.pairs} were tried and inliers are not calibrated on them (too few, below "
+            f"verification.calibration.min_pairs = {config.min_pairs}, or switched off by a given floor "
+            f"or by verification.calibration.enabled): {fit.start} inliers count as verified"
         )
     floors = ", ".join(
         f"{probability:g} from {fit.floor(probability) or 'no number of'} inliers on"

@@ -103,7 +103,7 @@ def expand_in_blocks(
     verified: pd.DataFrame,
     config: ExpansionConfig,
     candidates: int,
-    min_inliers: int,
+    min_inliers: tuple[int, int],
     dtype: DTypeLike = np.float32,
 ) -> tuple[BlockArray, BlockArray]:
     """Expand both sides of a k-NN graph from one set of compared pairs, block by block.
@@ -115,7 +115,7 @@ def expand_in_blocks(
         verified: pairs of `collect_pairs`.
         config: parameters.
         candidates: leading neighbours that were compared.
-        min_inliers: inliers from which a neighbour is reliable.
+        min_inliers: inliers from which a neighbour of a query, and of an index image, is reliable.
         dtype: type of the results' values, to which they are rounded at the end.
 
     Returns:
@@ -124,10 +124,12 @@ def expand_in_blocks(
     """
     count = len(queries)
 
-    def side(images: NDArray[np.floating[Any]], lists: NeighborLists, first_row: int) -> BlockArray:
+    def side(
+        images: NDArray[np.floating[Any]], lists: NeighborLists, first_row: int, floor: int
+    ) -> BlockArray:
         inliers = neighbor_inliers(lists.neighbors, first_row, count, verified, candidates)
         return make_blocks(
-            lambda rows: expand(images[rows], index, lists[rows], inliers[rows], config, min_inliers),
+            lambda rows: expand(images[rows], index, lists[rows], inliers[rows], config, floor),
             images.shape,
             dtype,
             BLOCK,
@@ -137,8 +139,8 @@ def expand_in_blocks(
         return make_blocks(lambda rows: images[rows], images.shape, dtype, BLOCK)
 
     return (
-        side(queries, graph.queries, 0) if config.query_side else unchanged(queries),
-        side(index, graph.index, count) if config.database_side else unchanged(index),
+        side(queries, graph.queries, 0, min_inliers[0]) if config.query_side else unchanged(queries),
+        side(index, graph.index, count, min_inliers[1]) if config.database_side else unchanged(index),
     )
 
 
@@ -151,8 +153,9 @@ def expand_queries_and_index(
     candidates: int,
     min_inliers: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return what `expand_in_blocks` gives, with the same arguments, as whole arrays in float32."""
-    of_queries, of_index = expand_in_blocks(queries, index, graph, verified, config, candidates, min_inliers)
+    """Return what `expand_in_blocks` gives with one floor for both sides, as whole arrays in float32."""
+    floors = (min_inliers, min_inliers)
+    of_queries, of_index = expand_in_blocks(queries, index, graph, verified, config, candidates, floors)
     return np.asarray(of_queries), np.asarray(of_index)
 
 

@@ -16,6 +16,7 @@ from landmark_retrieval.configuration import Configuration, digest
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.knn import KnnGraph
 from landmark_retrieval.runtime.sharding import Arrays, ExecutorConfig, ShardPlan, ShardStore, ShardTask
+from landmark_retrieval.verification.calibration import CalibrationConfig
 from landmark_retrieval.verification.device_matching import NOTHING, match_many, matching_device
 from landmark_retrieval.verification.floors import default_floor
 from landmark_retrieval.verification.matching import MatchingConfig, is_hopeless, match
@@ -43,8 +44,9 @@ class VerificationConfig(Configuration):
         candidates: neighbours of each image that are compared with it and re-ranked (the paper: 10).
         matching: tentative correspondences.
         ransac: homography estimation.
-        min_inliers: inliers from which a pair counts as verified; None takes the extractor's calibrated
-            value (`floors.MIN_INLIERS`).
+        min_inliers: inliers from which a pair counts as verified; None calibrates it on the pairs that were
+            tried, with too few of them the extractor's measured value (`floors.MIN_INLIERS`).
+        calibration: what evidence is asked of a pair where `min_inliers` is None.
         seed: seed of all sampling; each pair derives its own from it.
         shard_size: images whose pairs make one shard, the unit of resuming.
     """
@@ -53,6 +55,7 @@ class VerificationConfig(Configuration):
     matching: MatchingConfig = MatchingConfig()
     ransac: RansacConfig = RansacConfig()
     min_inliers: int | None = None
+    calibration: CalibrationConfig = CalibrationConfig()
     seed: int = 0
     shard_size: int = 64
 

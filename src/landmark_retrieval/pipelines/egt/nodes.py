@@ -23,7 +23,11 @@ from landmark_retrieval.graph import (
     settle,
     symmetrize,
 )
+from landmark_retrieval.graph.label_evidence import NO_MODEL, LabelEvidence, no_labels, own_similarity
+from landmark_retrieval.graph.label_ranking import rank_by_labels
 from landmark_retrieval.knn import KnnConfig, KnnGraph, gather, plan_knn
+from landmark_retrieval.retrieval import evidence
+from landmark_retrieval.retrieval.evidence import TRAIN_NEIGHBORS, traverse_trusted
 from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardStore
 
 
@@ -42,11 +46,19 @@ def settle_options(
 
 
 def traverse(
-    graph: KnnGraph, index_graph: CsrGraph, images: pd.DataFrame, options: dict[str, dict[str, Any]]
+    graph: KnnGraph,
+    index_graph: CsrGraph,
+    pairs: pd.DataFrame,
+    descriptors: Descriptors,
+    images: pd.DataFrame,
+    options: dict[str, dict[str, Any]],
 ) -> Traversal:
-    """Rank by explore-exploit graph traversal from every image that is asked."""
-    config, own = EgtConfig(**options["egt"]), SplitRows.from_table(images).own
-    return explore_exploit(graph.asked, index_graph, config, own)
+    """Rank by graph traversal from every image that is asked: over verified edges, or over similarities."""
+    config, rows = EgtConfig(**options["egt"]), SplitRows.from_table(images)
+    if config.weights == "similarity":
+        return explore_exploit(graph.asked, index_graph, config, rows.own)
+    asked, index = descriptors.part(rows.asked), descriptors.part(rows.index)
+    return traverse_trusted(graph, pairs, asked, index, config, rows.own)
 
 
 def search_train_images(
@@ -59,6 +71,8 @@ def search_train_images(
     """Plan the search for the train images nearest to every query and index image, as many as vote."""
     bridge = LabelBridgeConfig(**options["label_bridge"])
     votes = max(bridge.query_votes, bridge.index_votes)
+    if bridge.precedence == "evidence":
+        votes = max(votes, TRAIN_NEIGHBORS)
     return plan_train_search(descriptors, images, votes, config, executor)
 
 
@@ -74,37 +88,68 @@ def plan_train_search(
     return plan_knn(searching, train, config, executor=executor, label="train images")
 
 
-def vote_labels(shards: ShardStore, images: pd.DataFrame, options: dict[str, dict[str, Any]]) -> LabelBridge:
-    """Vote a label for every query and index image among its nearest train images."""
+def weigh_labels(
+    graph: KnnGraph,
+    shards: ShardStore,
+    pairs: pd.DataFrame,
+    descriptors: Descriptors,
+    images: pd.DataFrame,
+    options: dict[str, dict[str, Any]],
+    knn: KnnConfig,
+) -> LabelEvidence:
+    """Fit what labels prove on the train split; nothing where labels that are voted always come first."""
     rows, found = SplitRows.from_table(images), gather(shards)
-    return build_label_bridge(
+    if LabelBridgeConfig(**options["label_bridge"]).precedence == "always":
+        asked, index = (no_labels(len(found[part].neighbors)) for part in (rows.asked, rows.index))
+        return LabelEvidence(asked, index, NO_MODEL)
+    return evidence.weigh_labels(
+        graph,
+        pairs,
         found[rows.asked],
         found[rows.index],
+        descriptors.part(rows.index),
+        descriptors.part(rows.train),
         landmark_of(images)[rows.train],
-        LabelBridgeConfig(**options["label_bridge"]),
+        EgtConfig(**options["egt"]).trust,
+        knn,
     )
+
+
+def vote_labels(
+    shards: ShardStore, labels: LabelEvidence, images: pd.DataFrame, options: dict[str, dict[str, Any]]
+) -> LabelBridge:
+    """Give a label to every query and index image: by evidence, or by votes of its nearest train images."""
+    rows, found = SplitRows.from_table(images), gather(shards)
+    asked, index, train = found[rows.asked], found[rows.index], landmark_of(images)[rows.train]
+    config = LabelBridgeConfig(**options["label_bridge"])
+    if config.precedence == "always":
+        return build_label_bridge(asked, index, train, config)
+    return evidence.bridge_of(labels, asked, index, train, EgtConfig(**options["egt"]).trust)
 
 
 def traverse_with_labels(
     graph: KnnGraph,
     index_graph: CsrGraph,
     bridge: LabelBridge,
+    labels: LabelEvidence,
+    plain: Traversal,
     descriptors: Descriptors,
     images: pd.DataFrame,
     options: dict[str, dict[str, Any]],
 ) -> Traversal:
-    """Rank by explore-exploit graph traversal in which images of one label are linked first."""
+    """Rank with labels: as evidence behind what `plain` trusts, or before everything in a traversal."""
     rows = SplitRows.from_table(images)
-    return explore_exploit_with_labels(
-        graph.asked,
-        index_graph,
-        bridge,
-        EgtConfig(**options["egt"]),
-        LabelBridgeConfig(**options["label_bridge"]),
-        descriptors.part(rows.asked),
-        descriptors.part(rows.index),
-        rows.own,
-    )
+    config, bridge_config = EgtConfig(**options["egt"]), LabelBridgeConfig(**options["label_bridge"])
+    asked, index = descriptors.part(rows.asked), descriptors.part(rows.index)
+    if bridge_config.precedence == "always":
+        return explore_exploit_with_labels(
+            graph.asked, index_graph, bridge, config, bridge_config, asked, index, rows.own
+        )
+    if not labels.fitted:
+        return plain
+    own = own_similarity(graph.asked.weights)
+    sides = (labels.asked, labels.index)
+    return rank_by_labels(plain, graph.asked, own, *sides, labels.model, asked, index, config.trust, rows.own)
 
 
 def rank_traversal(traversal: Traversal, config: RankingConfig) -> Ranking:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
@@ -61,9 +62,16 @@ from landmark_retrieval.reporting import (
     thumbnails,
     verified_matches,
 )
+from landmark_retrieval.reporting.calibration import (
+    calibration_in_words,
+    inliers_by_side,
+    plot_calibration,
+)
+from landmark_retrieval.reporting.gains import Gain, largest_gains
 from landmark_retrieval.reporting.report import QueryPage, ReportContent
 from landmark_retrieval.runtime.sharding import ShardStore
-from landmark_retrieval.verification import VerificationConfig, floor_of
+from landmark_retrieval.verification import VerificationConfig
+from landmark_retrieval.verification.calibration import floors, from_plain
 
 
 def evaluate(ranking: Ranking, images: pd.DataFrame, descriptors: Descriptors) -> dict[str, float]:
@@ -166,7 +174,8 @@ def make_report(
     ablation: pd.DataFrame,
     intervals: pd.DataFrame,
     pairs: pd.DataFrame,
-    verification_shards: ShardStore,
+    probabilities: pd.DataFrame,
+    inlier_fits: dict[str, dict[str, Any]],
     local_features: ShardStore,
     bridge: LabelBridge,
     plain: Traversal,
@@ -181,18 +190,23 @@ def make_report(
     *rankings: Ranking,
 ) -> str:
     """Show what the variants found for the queries on which they differ most, and why."""
+    traversals = {"blend_qe_sv_egt": plain, "blend_qe_sv_semisup_egt": bridged}
     findings = _findings(
         rankings,
-        traversals={"blend_qe_sv_egt": plain, "blend_qe_sv_semisup_egt": bridged},
+        traversals=traversals,
         pairs=pairs,
         label_bridge=bridge,
     )
     pages, scores = query_pages(findings, images, config), precisions(findings, images)
-    extreme_queries, floor = extremes(scores, config.extremes), floor_of(verification_shards)
+    extreme_queries, fits = extremes(scores, config.extremes), from_plain(inlier_fits)
+    rows = SplitRows.from_table(images)
+    floor = floors(fits, verification.calibration.rerank)[int(rows.among_themselves)]
+    tried = pairs.assign(probability=probabilities["probability"])
+    gains = _gains(findings.rankings, list(scores), images, traversals, pairs)
     figure = as_png(plot_changes(dict(zip(VARIANTS, scores, strict=True)))) if has_truth(images) else b""
     content = ReportContent(
         pages,
-        _pictures(pages, extreme_queries, images, config.thumbnail_side),
+        _pictures(pages, extreme_queries, gains, images, config.thumbnail_side),
         images["image_id"].to_list(),
         ablation,
         skipped,
@@ -208,6 +222,10 @@ def make_report(
         extreme_queries=extreme_queries,
         matches=_matches(pairs, images, local_features, verification, floor, config.matches),
         floor=floor,
+        calibration=calibration_in_words(tried, images, fits, verification.calibration),
+        calibration_figure=as_png(plot_calibration(inliers_by_side(pairs, rows.query.stop), fits)),
+        gains=gains,
+        index_start=rows.index.start,
         landmarks=images["landmark"].fillna("").to_list(),
     )
     return render_report(content, config.max_mib)
@@ -216,14 +234,33 @@ def make_report(
 def _pictures(
     pages: list[QueryPage],
     extreme_queries: dict[str, list[tuple[int, float]]],
+    gains: list[Gain],
     images: pd.DataFrame,
     side: int,
 ) -> dict[int, bytes]:
-    """Return thumbnails of all images on the pages and of the best and worst queries."""
-    sources = image_sources(images)
+    """Return thumbnails of all images on the pages, of the best and worst queries, and of what moved."""
+    sources, start = image_sources(images), SplitRows.from_table(images).index.start
     shown = shown_images(pages, images)
     shown |= {row: sources[row] for found in extreme_queries.values() for row, _ in found}
+    shown |= {row: sources[row] for gain in gains for row in (gain.query, start + gain.row)}
     return thumbnails(shown, side)
+
+
+def _gains(
+    rankings: Mapping[str, NDArray[np.int32]],
+    scores: Sequence[NDArray[np.float64]],
+    images: pd.DataFrame,
+    traversals: dict[str, Traversal],
+    pairs: pd.DataFrame,
+) -> list[Gain]:
+    """Return what each stage changed most; nothing without queries of their own or without truth."""
+    rows = SplitRows.from_table(images)
+    if rows.among_themselves or not has_truth(images):
+        return []
+    of_queries = pairs[pairs["row_a"] < rows.query.stop]
+    keys = zip(of_queries["row_a"].tolist(), (of_queries["row_b"] - rows.index.start).tolist(), strict=True)
+    inliers = dict(zip(keys, of_queries["inliers"].tolist(), strict=True))
+    return largest_gains(rankings, scores, relevant_index_rows(images), traversals, inliers)
 
 
 def _matches(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from landmark_retrieval.collection import SOURCE_ROW, SplitRows
@@ -14,6 +16,7 @@ from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, Shard
 from landmark_retrieval.verification import (
     ExpansionConfig,
     VerificationConfig,
+    calibration,
     candidate_pairs,
     collect_pairs,
     floor_of,
@@ -51,11 +54,25 @@ def collect_verified_pairs(shards: ShardStore) -> pd.DataFrame:
     return collect_pairs(shards)
 
 
+def calibrate_pairs(
+    pairs: pd.DataFrame, shards: ShardStore, images: pd.DataFrame, config: VerificationConfig
+) -> tuple[dict[str, dict[str, Any]], pd.DataFrame]:
+    """Fit what inliers prove in this collection; return the fits, and P(same place) of every tried pair."""
+    queries, floor = SplitRows.from_table(images).query.stop, floor_of(shards)
+    fits = calibration.calibrate(
+        pairs, queries, floor, config.calibration, by_hand=config.min_inliers is not None
+    )
+    probabilities = pairs[["row_a", "row_b"]].assign(
+        probability=calibration.pair_probabilities(pairs, queries, fits)
+    )
+    return calibration.to_plain(fits), probabilities
+
+
 def expand_descriptors(
     descriptors: Descriptors,
     graph: KnnGraph,
     pairs: pd.DataFrame,
-    shards: ShardStore,
+    fits: dict[str, dict[str, Any]],
     images: pd.DataFrame,
     verification: VerificationConfig,
     expansion: ExpansionConfig,
@@ -73,23 +90,27 @@ def expand_descriptors(
         pairs,
         expansion,
         verification.candidates,
-        floor_of(shards),
+        calibration.floors(calibration.from_plain(fits), verification.calibration.expand),
         descriptors.matrix.dtype,
     )
     return Descriptors(descriptors.ids, join_rows([queries, index, descriptors.part(rows.train)]))
 
 
 def rerank_verified(
-    neighbor_shards: ShardStore, pairs: pd.DataFrame, shards: ShardStore, config: VerificationConfig
+    neighbor_shards: ShardStore,
+    pairs: pd.DataFrame,
+    fits: dict[str, dict[str, Any]],
+    config: VerificationConfig,
 ) -> KnnGraph:
     """Join the finished blocks of the search and re-rank verified neighbours on both sides of the graph.
 
     A list keeps its falling similarities; who stands at each of them changes.
     """
-    graph, floor = gather_graph(neighbor_shards), floor_of(shards)
+    graph = gather_graph(neighbor_shards)
+    floors = calibration.floors(calibration.from_plain(fits), config.calibration.rerank)
     queries = len(graph.queries)
     of_queries, of_index = (
         rerank(lists, neighbor_inliers(lists.neighbors, first_row, queries, pairs, config.candidates), floor)
-        for lists, first_row in ((graph.queries, 0), (graph.index, queries))
+        for lists, first_row, floor in zip((graph.queries, graph.index), (0, queries), floors, strict=True)
     )
     return KnnGraph(of_queries, of_index)

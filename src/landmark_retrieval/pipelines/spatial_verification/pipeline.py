@@ -36,12 +36,19 @@ def create_pipeline(**_: object) -> Pipeline:
                 namespace=VARIANT,
             ),
             Node(
+                nodes.calibrate_pairs,
+                inputs=["verified_pairs", "verification_shards", "image_table", "params:verification"],
+                outputs=["inlier_fits", "pair_probabilities"],
+                name="calibrate_pairs",
+                namespace=VARIANT,
+            ),
+            Node(
                 nodes.expand_descriptors,
                 inputs=[
                     "blend.descriptors",
                     "blend.knn_graph",
                     "verified_pairs",
-                    "verification_shards",
+                    "inlier_fits",
                     "image_table",
                     "params:verification",
                     "params:expansion",
@@ -54,5 +61,5 @@ def create_pipeline(**_: object) -> Pipeline:
     ) + create_search_pipeline(
         VARIANT,
         nodes.rerank_verified,
-        ["verified_pairs", "verification_shards", "params:verification"],
+        ["verified_pairs", "inlier_fits", "params:verification"],
     )
