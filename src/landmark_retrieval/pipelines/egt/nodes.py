@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pandas as pd
@@ -30,6 +31,8 @@ from landmark_retrieval.retrieval import evidence
 from landmark_retrieval.retrieval.evidence import TRAIN_NEIGHBORS, traverse_trusted
 from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardStore
 
+logger = logging.getLogger(__name__)
+
 
 def symmetrize_graph(graph: KnnGraph) -> CsrGraph:
     """Make the index part of the graph undirected: both directions, the larger weight."""
@@ -55,7 +58,11 @@ def traverse(
 ) -> Traversal:
     """Rank by graph traversal from every image that is asked: over verified edges, or over similarities."""
     config, rows = EgtConfig(**options["egt"]), SplitRows.from_table(images)
-    if config.weights == "similarity":
+    if config.weights == "verified" and pairs.empty:
+        logger.info(
+            "No pair of photos was compared, so there is no verified edge: similarities are traversed."
+        )
+    if config.weights == "similarity" or pairs.empty:
         return explore_exploit(graph.asked, index_graph, config, rows.own)
     asked, index = descriptors.part(rows.asked), descriptors.part(rows.index)
     return traverse_trusted(graph, pairs, asked, index, config, rows.own)

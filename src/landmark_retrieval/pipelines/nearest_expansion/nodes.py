@@ -19,6 +19,17 @@ NOT_TRIED = pd.DataFrame({"row_a": [], "row_b": [], "inliers": []}, dtype="int64
 """The verified pairs of images without local features."""
 
 
+def compare_nothing(graph: KnnGraph) -> pd.DataFrame:
+    """Return the probabilities of no pairs: without local features none is compared."""
+    return pd.DataFrame(
+        {
+            "row_a": pd.Series(dtype="int64"),
+            "row_b": pd.Series(dtype="int64"),
+            "probability": pd.Series(dtype="float32"),
+        }
+    )
+
+
 def expand_descriptors(
     descriptors: Descriptors, graph: KnnGraph, images: pd.DataFrame, expansion: ExpansionConfig
 ) -> Descriptors:
@@ -35,7 +46,7 @@ def expand_descriptors(
         NOT_TRIED,
         nearest,
         0,
-        1,
+        (1, 1),
         descriptors.matrix.dtype,
     )
     return Descriptors(descriptors.ids, join_rows([queries, index, descriptors.part(rows.train)]))

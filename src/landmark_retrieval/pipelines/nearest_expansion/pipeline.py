@@ -21,4 +21,11 @@ def create_pipeline(**_: object) -> Pipeline:
         name="expand_by_nearest",
         namespace=VARIANT,
     )
-    return Pipeline([expansion]) + create_search_pipeline(VARIANT, join_neighbors)
+    nothing = Node(
+        nodes.compare_nothing,
+        inputs="blend.knn_graph",
+        outputs="pair_probabilities",
+        name="compare_nothing",
+        namespace=VARIANT,
+    )
+    return Pipeline([expansion, nothing]) + create_search_pipeline(VARIANT, join_neighbors)
