@@ -59,9 +59,7 @@ def traverse(
     """Rank by graph traversal from every image that is asked: over verified edges, or over similarities."""
     config, rows = EgtConfig(**options["egt"]), SplitRows.from_table(images)
     if config.weights == "verified" and pairs.empty:
-        logger.info(
-            "No pair of photos was compared, so there is no verified edge: similarities are traversed."
-        )
+        logger.info("No photos were compared, so no edge is verified: similarities are traversed.")
     if config.weights == "similarity" or pairs.empty:
         return explore_exploit(graph.asked, index_graph, config, rows.own)
     asked, index = descriptors.part(rows.asked), descriptors.part(rows.index)
