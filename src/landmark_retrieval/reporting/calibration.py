@@ -57,9 +57,9 @@ def calibration_in_words(
             for chosen in (edges, known)
         )
         sentences.append(
-            f"Expected calibration error (10 bins) of the {edges.sum()} verified pairs of which a landmark is "
-            f"known: {error:.3f}; of all {known.sum()} tried ones {over_all:.3f}: there photos of one landmark "
-            "that do not show the same part of it count as related, which no inliers can tell"
+            f"Expected calibration error (10 bins) of the {edges.sum()} verified pairs of which a landmark "
+            f"is known: {error:.3f}; of all {known.sum()} tried ones {over_all:.3f}: there photos of one "
+            "landmark that do not show the same part of it count as related, which no inliers can tell"
         )
     return sentences
 

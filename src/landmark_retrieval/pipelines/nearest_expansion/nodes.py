@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import numpy as np
 import pandas as pd
 
 from landmark_retrieval.collection import SplitRows
@@ -21,13 +22,7 @@ NOT_TRIED = pd.DataFrame({"row_a": [], "row_b": [], "inliers": []}, dtype="int64
 
 def compare_nothing(graph: KnnGraph) -> pd.DataFrame:
     """Return the probabilities of no pairs: without local features none is compared."""
-    return pd.DataFrame(
-        {
-            "row_a": pd.Series(dtype="int64"),
-            "row_b": pd.Series(dtype="int64"),
-            "probability": pd.Series(dtype="float32"),
-        }
-    )
+    return NOT_TRIED[["row_a", "row_b"]].assign(probability=np.zeros(0, np.float32))
 
 
 def expand_descriptors(
