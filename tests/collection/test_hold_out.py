@@ -49,3 +49,24 @@ def test_too_small_a_train_split_is_refused():
     with pytest.raises(LandmarkRetrievalError, match="the largest has 0"):
         hold_out_train(table([]), **SHARES)
     assert split_counts(table([])) == {"query": 1, "index": 1, "train": 0}
+
+
+def test_some_landmarks_are_absent_from_the_labels():
+    images = table([(label, 10) for label in range(1, 6)] + [(9, 2)])
+    plain = hold_out_train(images, **SHARES)
+    held_out = hold_out_train(images, **SHARES, absent_fraction=0.4)
+    labelled = set(held_out.loc[held_out["split"] == "train", "landmark_id"])
+    assert set(plain.loc[plain["split"] == "train", "landmark_id"]) == {1, 2, 3, 4, 5}
+    assert len(labelled) == 3
+    # They still are asked for, and what would have voted is to be found.
+    for split in ("query", "index"):
+        assert set(held_out.loc[held_out["split"] == split, "landmark_id"]) >= {1, 2, 3, 4, 5}
+    assert len(held_out) == len(plain)
+
+
+def test_train_images_without_a_landmark_are_distractors():
+    images = table([(1, 8), (2, 8), (None, 5)])
+    held_out = hold_out_train(images, **SHARES)
+    unlabelled = held_out[held_out["landmark_id"].isna()]
+    assert len(unlabelled) == 5
+    assert set(unlabelled["split"]) == {"index"}

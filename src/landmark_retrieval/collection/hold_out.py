@@ -17,7 +17,13 @@ SMALLEST_LANDMARK = 4
 
 
 def hold_out_train(
-    table: pd.DataFrame, *, seed: int, query_fraction: float, train_fraction: float, max_landmarks: int
+    table: pd.DataFrame,
+    *,
+    seed: int,
+    query_fraction: float,
+    train_fraction: float,
+    max_landmarks: int,
+    absent_fraction: float = 0.0,
 ) -> pd.DataFrame:
     """Divide the train images anew into query, index and train; queries and index stay out of it.
 
@@ -27,10 +33,13 @@ def hold_out_train(
         query_fraction: share of a landmark's images that become queries.
         train_fraction: share of a landmark's images that stay train images.
         max_landmarks: landmarks used at most.
+        absent_fraction: share of the landmarks that have no train images: none of their labels votes, as in a
+            collection whose landmarks are not all labelled.
 
     Returns:
         A prepared table with the further column `SOURCE_ROW`. Landmarks with fewer than
-        `SMALLEST_LANDMARK` train images serve as distractors in its index.
+        `SMALLEST_LANDMARK` train images, and train images without a landmark, serve as distractors in its
+        index.
 
     Raises:
         LandmarkRetrievalError: no landmark has enough train images.
@@ -38,8 +47,7 @@ def hold_out_train(
     rows = SplitRows.from_table(table)
     source = np.arange(rows.train.start, rows.train.stop)
     landmarks = landmark_of(table)[source]
-    source, landmarks = source[landmarks >= 0], landmarks[landmarks >= 0]
-    labels, counts = np.unique(landmarks, return_counts=True)
+    labels, counts = np.unique(landmarks[landmarks >= 0], return_counts=True)
     if not (counts >= SMALLEST_LANDMARK).any():
         raise LandmarkRetrievalError(
             f"the train split has no landmark with {SMALLEST_LANDMARK} images (the largest has "
@@ -48,7 +56,7 @@ def hold_out_train(
             "yourself"
         )
     drawn = np.random.default_rng(seed).permutation(labels)[:max_landmarks]
-    kept = np.isin(landmarks, drawn)
+    kept = np.isin(landmarks, drawn) | (landmarks < 0)
     source, landmarks = source[kept], landmarks[kept]
     taken = table.iloc[source][[column for column in COLUMNS if column not in ("split", "usage")]]
     taken = taken.assign(**{SOURCE_ROW: source}).reset_index(drop=True)
@@ -60,6 +68,10 @@ def hold_out_train(
         train_fraction=train_fraction,
         min_images=SMALLEST_LANDMARK,
     )
+    large = drawn[np.isin(drawn, labels[counts >= SMALLEST_LANDMARK])]
+    absent = np.isin(landmarks, large[: round(absent_fraction * len(large))])
+    unrelated = absent & (taken["split"] == "train") | (landmarks < 0)
+    taken["split"] = taken["split"].where(~unrelated, "index")
     prepared = prepare_image_table(taken.drop(columns=SOURCE_ROW))
     by_id = taken.set_index("image_id")[SOURCE_ROW]
     return prepared.assign(**{SOURCE_ROW: by_id.loc[prepared["image_id"]].to_numpy()})

@@ -43,6 +43,8 @@ class SweepConfig(Configuration):
         query_fraction: share of a landmark's train images that become queries.
         train_fraction: share of a landmark's train images that keep their labels.
         max_landmarks: landmarks held out at most.
+        absent_fraction: share of the landmarks held out that keep no labels at all, so that a setting that
+            gives a label to everybody is seen to hurt.
         t: thresholds of EGT.
         votes: pairs of votes for queries and for index images.
         min_similarity: floors for votes.
@@ -55,6 +57,7 @@ class SweepConfig(Configuration):
     query_fraction: float = Field(default=0.2, gt=0, lt=1)
     train_fraction: float = Field(default=0.4, gt=0, lt=1)
     max_landmarks: int = Field(default=2000, ge=1)
+    absent_fraction: float = Field(default=0.2, ge=0, lt=1)
     t: tuple[float, ...] = (0.1, 0.2, 0.3, 0.42, 0.5, 0.6, 0.7, 0.8, 0.9, np.inf)
     votes: tuple[tuple[int, int], ...] = ((3, 3), (3, 5))
     min_similarity: tuple[float, ...] = (-np.inf, 0.0, 0.1, 0.2, 0.3, 0.4)

@@ -41,6 +41,7 @@ def hold_out(images: pd.DataFrame, config: SweepConfig) -> pd.DataFrame:
         query_fraction=config.query_fraction,
         train_fraction=config.train_fraction,
         max_landmarks=config.max_landmarks,
+        absent_fraction=config.absent_fraction,
     )
 
 
