@@ -120,6 +120,6 @@ def reason(result: Result, ids: list[str]) -> str:
                 train = " = ".join(ids[row] for row in step.train_rows)
                 chain += f" -({first:.2f})-> [{step.label}: {train}] -({last:.2f})-> {ids[step.row]}"
             else:
-                chain += f" -({step.weight:.2f})-> {ids[step.row]}"
+                chain += f" -({'P ' if step.verified else ''}{step.weight:.2f})-> {ids[step.row]}"
         parts.append(f"path {chain}")
     return ", ".join(parts)

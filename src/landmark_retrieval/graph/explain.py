@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from landmark_retrieval.graph.egt import PathStep
-from landmark_retrieval.graph.kernel import LABEL_EDGE
+from landmark_retrieval.graph.kernel import LABEL_EDGE, VERIFIED_EDGE
 from landmark_retrieval.graph.label_bridge import LabelBridge, label_path
 
 
@@ -17,11 +17,13 @@ class Step:
     Attributes:
         row: table row of the image.
         label_bridge: whether labels of train images led there rather than similarity.
-        weight: similarity of the edge; of no meaning for a label bridge.
+        weight: similarity of the edge, or what the verified path is worth up to here; of no meaning for a label
+            bridge.
         train_rows: for a label bridge, the table rows of the one or two train images that it goes through.
         similarities: for a label bridge, the similarity of the image before to the first of them, and of this
             image to the last.
         label: for a label bridge, the name of the label.
+        verified: whether geometry proves the edge.
     """
 
     row: int
@@ -30,6 +32,7 @@ class Step:
     train_rows: Sequence[int] = ()
     similarities: Sequence[float] = ()
     label: str = ""
+    verified: bool = False
 
 
 def explain_edge(
@@ -52,7 +55,12 @@ def explain_edge(
     """
     target = index_start + edge.target
     if edge.kind != LABEL_EDGE or bridge is None:
-        return Step(target, label_bridge=edge.kind == LABEL_EDGE, weight=edge.weight)
+        return Step(
+            target,
+            label_bridge=edge.kind == LABEL_EDGE,
+            weight=edge.weight,
+            verified=edge.kind == VERIFIED_EDGE,
+        )
     label, similarities, train = label_path(bridge, query, edge.source, edge.target)
     return Step(
         target,

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from landmark_retrieval.graph import Step
 from landmark_retrieval.retrieval.photo import Found
 
 
@@ -23,8 +24,9 @@ def as_json(found: Found, ids: Sequence[str]) -> dict[str, Any]:
         values["path"] = [
             {
                 "image_id": ids[step.row],
-                "kind": "label" if step.label_bridge else "similarity",
-                "similarity": None if step.label_bridge else step.weight,
+                "kind": _kind(step),
+                "similarity": step.weight if _kind(step) == "similarity" else None,
+                "probability": step.weight if step.verified else None,
                 "label": step.label or None,
                 "train_images": [ids[row] for row in step.train_rows],
                 "train_similarities": list(step.similarities),
@@ -33,3 +35,9 @@ def as_json(found: Found, ids: Sequence[str]) -> dict[str, Any]:
         ]
         results.append({"rank": rank, **values})
     return {"seconds": round(found.seconds, 4), "label": found.label or None, "results": results}
+
+
+def _kind(step: Step) -> str:
+    if step.label_bridge:
+        return "label"
+    return "verified" if step.verified else "similarity"
