@@ -17,8 +17,8 @@ class Step:
     Attributes:
         row: table row of the image.
         label_bridge: whether labels of train images led there rather than similarity.
-        weight: similarity of the edge, or what the verified path is worth up to here; of no meaning for a label
-            bridge.
+        weight: similarity of the edge, or what the verified path is worth up to here; of no meaning for a
+            label bridge.
         train_rows: for a label bridge, the table rows of the one or two train images that it goes through.
         similarities: for a label bridge, the similarity of the image before to the first of them, and of this
             image to the last.

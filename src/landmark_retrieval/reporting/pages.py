@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from landmark_retrieval.collection import SplitRows, landmark_names, landmark_of, relevant_index_rows
 from landmark_retrieval.evaluation.gld import average_precision
 from landmark_retrieval.graph import LabelBridge, Traversal, explain_edge, trusted_path
-from landmark_retrieval.graph.kernel import LABEL_EDGE
+from landmark_retrieval.graph.kernel import LABEL_EDGE, VERIFIED_EDGE
 from landmark_retrieval.images import Source, image_sources
 from landmark_retrieval.reporting.report import (
     Chain,
@@ -212,8 +212,9 @@ class _Gatherer:
         findings, result = self.findings, int(self.findings.rankings[variant][query, position])
         traversal = findings.traversals.get(variant)
         if traversal is not None and traversal.ranking[query, position] == result:
-            label = traversal.kinds[query, position] == LABEL_EDGE
-            parts.append("label" if label else f"{traversal.scores[query, position]:.2f}")
+            kind, score = traversal.kinds[query, position], traversal.scores[query, position]
+            proof = "P\N{NO-BREAK SPACE}" if kind == VERIFIED_EDGE else ""
+            parts.append("label" if kind == LABEL_EDGE else f"{proof}{score:.2f}")
         elif variant in findings.similarities:
             parts.append(f"{findings.similarities[variant][query, position]:.2f}")
         inliers = self.inliers.get((query, self.rows.index.start + result))
