@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from landmark_retrieval.commands.certify import certify
+from landmark_retrieval.commands.collection import collection
 from landmark_retrieval.commands.convert_checkpoint import convert_checkpoint
 from landmark_retrieval.commands.data_set import data_set
 from landmark_retrieval.commands.environments import check_environment
@@ -107,6 +108,7 @@ def ablation() -> None:
         raise LandmarkRetrievalError(f"{table}: no ablation table yet; make it with `kedro run`")
     click.echo("\n" + table.read_text(encoding="utf-8"))
     click.echo("report with results: data/08_reporting/report.html")
+    click.echo("the collection:      data/08_reporting/collection.html")
     click.echo("pipeline graph:      make viz")
     click.echo(f"compare experiments: make mlflow, then {EXPERIMENTS}")
 
@@ -185,6 +187,7 @@ cli.add_command(run)
 cli.add_command(certify)
 cli.add_command(evaluate)
 cli.add_command(data_set)
+cli.add_command(collection)
 cli.add_command(search)
 cli.add_command(serve)
 cli.add_command(convert_checkpoint)

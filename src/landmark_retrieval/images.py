@@ -226,6 +226,25 @@ def load_image(
     return rgb
 
 
+def upright_size(path: Source) -> tuple[int, int]:
+    """Return width and height in pixels of what `load_image` gives, undecoded; (0, 0) if it is unreadable."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                whole = not isinstance(path, CroppedImage)
+                factor = _reduction(image.size) if whole else 1
+                drafted = _draft(image, None, factor) if whole else 1
+                size = [side // -(-factor // drafted) for side in image.size]
+                turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    except Exception:  # decoders raise many types on damaged files
+        return 0, 0
+    if isinstance(path, CroppedImage):
+        left, top, right, bottom = path.box
+        return round(right - left), round(bottom - top)
+    return (size[1], size[0]) if turned else (size[0], size[1])
+
+
 def _unknown(path: str | os.PathLike[str]) -> str:
     return "it is empty" if file_state(path)[0] == 0 else "its content is no picture of a known kind"
 

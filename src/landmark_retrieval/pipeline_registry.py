@@ -11,7 +11,7 @@ from kedro.pipeline import Pipeline
 from landmark_retrieval import pipelines as packages
 from landmark_retrieval.evaluation.ablation import VARIANTS
 
-STAGES = ("features", "knn_graph", "spatial_verification", "egt", "evaluation")
+STAGES = ("features", "knn_graph", "spatial_verification", "egt", "evaluation", "collection")
 
 INSTEAD = {"features": "own_features", "spatial_verification": "nearest_expansion"}
 """Stages of a run from descriptors that were made elsewhere, by those whose place they take."""

@@ -1,6 +1,7 @@
 """Kedro datasets this project needs; named in the catalog as `landmark_retrieval.io.<class>`."""
 
 from landmark_retrieval.io.array_bundle import ArrayBundleDataset
+from landmark_retrieval.io.collection_page import CollectionPageDataset
 from landmark_retrieval.io.errors import ArtifactError
 from landmark_retrieval.io.html import HtmlDataset
 from landmark_retrieval.io.image_folder import ImageFolderDataset
@@ -13,6 +14,7 @@ __all__ = [
     "ArrayBundleDataset",
     "ArtifactError",
     "AttentionDataset",
+    "CollectionPageDataset",
     "HtmlDataset",
     "ImageFolderDataset",
     "MlflowVariantRunDataset",
