@@ -16,8 +16,8 @@ STAGES = ("features", "knn_graph", "spatial_verification", "egt", "evaluation", 
 INSTEAD = {"features": "own_features", "spatial_verification": "nearest_expansion"}
 """Stages of a run from descriptors that were made elsewhere, by those whose place they take."""
 
-OWN_STAGES = (*(INSTEAD.get(stage, stage) for stage in STAGES), "rivals")
-"""Stages of such a run, which is cheap enough to have the rivals in it."""
+OWN_STAGES = (*(INSTEAD.get(stage, stage) for stage in STAGES if stage != "collection"), "rivals")
+"""Stages of such a run, which has no photos to group and is cheap enough to have the rivals in it."""
 
 
 def register_pipelines() -> dict[str, Pipeline]:

@@ -42,7 +42,10 @@ def artifacts(pipeline: Pipeline) -> list[str]:
     return sorted(name for name in pipeline.datasets() if not is_parameter(name))
 
 
-EVERYTHING = sum(PIPELINES.values(), start=Pipeline([]))
+INSTEAD = {"own_features", "nearest_expansion", "own_descriptors"}
+"""Pipelines that make what stages make, in their place."""
+
+EVERYTHING = sum((PIPELINES[name] for name in PIPELINES.keys() - INSTEAD), start=Pipeline([]))
 ARTIFACTS = artifacts(EVERYTHING)
 
 
