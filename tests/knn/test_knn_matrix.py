@@ -4,11 +4,20 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from knn_reference import descriptors
 
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.knn import matrix as matrix_module
-from landmark_retrieval.knn.matrix import READ_BYTES, PortableMatrix, content_digest, read_rows, release
+from landmark_retrieval.knn.matrix import (
+    READ_BYTES,
+    PortableMatrix,
+    as_tensor,
+    content_digest,
+    read_rows,
+    release,
+    row_norms,
+)
 
 
 @pytest.fixture
@@ -23,7 +32,8 @@ def test_rows_are_rounded_and_measured(monkeypatch, dtype):
     whole = descriptors(2, 2000, 6).astype(dtype)
     before = whole.tobytes()
     for storage in (np.float32, np.float16):
-        rows, norms = read_rows(whole, 100, 1900, np.float32, "rows", storage=storage)
+        rows = read_rows(whole, 100, 1900, np.float32, storage)
+        norms = row_norms(as_tensor(rows), "rows", 0).numpy()
         expected = whole[100:1900].astype(storage).astype(np.float32)
         np.testing.assert_array_equal(rows, expected)
         np.testing.assert_allclose(norms, np.linalg.norm(expected, axis=1), rtol=1e-5)
@@ -32,14 +42,14 @@ def test_rows_are_rounded_and_measured(monkeypatch, dtype):
 
 
 def test_tiny_rows_are_no_empty_rows():
-    assert (read_rows(np.full((3, 2), 1e-30, np.float32), 0, 3, np.float32, "rows")[1] > 0).all()
+    assert (row_norms(torch.full((3, 2), 1e-30), "rows", 0) > 0).all()
 
 
 def test_bad_rows_are_numbered_in_the_whole_matrix():
     matrix = descriptors(4, 50)
     matrix[7, 0] = np.nan
     with pytest.raises(LandmarkRetrievalError, match=r"^part: row 1007 "):
-        read_rows(matrix, 5, 50, np.float32, "part", first_row=1000)
+        row_norms(torch.from_numpy(matrix[5:]), "part", 1005)
 
 
 def test_digest_sees_every_value_shape_and_type():

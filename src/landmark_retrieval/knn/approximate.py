@@ -14,7 +14,7 @@ from tqdm import tqdm
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.knn.config import ApproximateConfig, KnnConfig
 from landmark_retrieval.knn.exact import SLACK
-from landmark_retrieval.knn.matrix import read_rows
+from landmark_retrieval.knn.matrix import as_tensor, read_rows, row_norms
 from landmark_retrieval.knn.neighbors import NeighborLists
 from landmark_retrieval.knn.scoring import rounded_products
 from landmark_retrieval.runtime.progress import PROGRESS_DELAY
@@ -59,9 +59,8 @@ def search_approximately(
     ):
         for start in range(0, len(queries), step):
             part = slice(start, min(start + step, len(queries)))
-            block, norms = read_rows(
-                queries, part.start, part.stop, np.float32, "queries", first_row, config.storage
-            )
+            block = read_rows(queries, part.start, part.stop, np.float32, config.storage)
+            norms = row_norms(as_tensor(block), "queries", first_row + start).numpy()
             rows: NDArray[np.int64] = index.search(np.ascontiguousarray(block), count)[1]
             rows[(norms == 0)[:, None] | (rows == excluded[part, None])] = -1
             rows = np.sort(np.where(rows < 0, len(database), rows), axis=1)
@@ -113,7 +112,8 @@ def build_index(database: NDArray[Any], config: KnnConfig) -> Any:
     with library_threads(thread_count(config.threads) if inverted else 1):
         for start in tqdm(range(0, n, step), desc="approximate index", unit="block", delay=PROGRESS_DELAY):
             stop = min(start + step, n)
-            block, norms = read_rows(database, start, stop, np.float32, "database", 0, config.storage)
+            block = read_rows(database, start, stop, np.float32, config.storage)
+            norms = row_norms(as_tensor(block), "database", start).numpy()
             if norms.any():
                 index.add_with_ids(np.ascontiguousarray(block[norms > 0]), start + np.flatnonzero(norms))
     return index

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.knn.config import KnnConfig
-from landmark_retrieval.knn.matrix import read_rows, release
+from landmark_retrieval.knn.matrix import as_tensor, read_rows, release, row_norms
 from landmark_retrieval.knn.neighbors import NeighborLists
 from landmark_retrieval.knn.scoring import rounded_products
 from landmark_retrieval.runtime.progress import PROGRESS_DELAY
@@ -91,7 +91,7 @@ class Problem:
         The bound for sums of d rounded products in any order (Higham, "Accuracy and Stability of Numerical
         Algorithms", 2002, section 3.1); matrix units of GPUs may truncate where IEEE arithmetic rounds.
         """
-        unit = 2.0**-24 if self.device.type == "cpu" else 2.0**-22
+        unit = 2.0**-24 if self.device.type == "cpu" else 2.0**-23
         return float((self.queries.shape[1] + 2) * unit)
 
 
@@ -208,45 +208,25 @@ class _Portion:
     """Consecutive database rows on the device."""
 
     def __init__(self, problem: Problem, start: int, stop: int) -> None:
-        values, norms = read_rows(
-            problem.database, start, stop, _host_type(problem), "database", storage=problem.config.storage
-        )
         self.start = start
-        self.matrix = _tensor(values).to(problem.device)
-        empty = norms == 0
-        self.empty = torch.from_numpy(empty).to(problem.device) if empty.any() else None
-        self.longest = float(norms.max(initial=0))
+        self.matrix = _on_device(problem, problem.database, start, stop)
+        norms = row_norms(self.matrix, "database", start)
+        self.longest = float(norms.max())
+        self.empty = norms == 0 if bool((norms == 0).any()) else None
 
 
-def _host_type(problem: Problem) -> type:
-    return np.float16 if problem.dtype == torch.float16 else np.float32
+def _on_device(problem: Problem, matrix: NDArray[Any], start: int, stop: int) -> Tensor:
+    dtype = np.float16 if problem.dtype == torch.float16 else np.float32
+    return as_tensor(read_rows(matrix, start, stop, dtype, problem.config.storage)).to(problem.device)
 
 
-def _tensor(values: NDArray[Any]) -> Tensor:
-    """Return a tensor over an array that is only read."""
-    return torch.from_numpy(values if values.flags.writeable else _writable_view(values))
-
-
-def _writable_view(values: NDArray[Any]) -> NDArray[Any]:
-    """Return the same memory without its read-only flag, of which PyTorch warns; nothing writes to it."""
-    interface = dict(values.__array_interface__)
-    interface["data"] = (interface["data"][0], False)
-
-    class _View:
-        __array_interface__ = interface
-        owner = values
-
-    return np.asarray(_View())
-
-
-def _read_queries(problem: Problem, first: int, count: int) -> tuple[Tensor, NDArray[np.float32], Tensor]:
+def _read_queries(problem: Problem, first: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries, their norms float64 `[b, 1]`, and the database row that each must not find."""
     last = min(first + count, len(problem.queries))
-    values, norms = read_rows(
-        problem.queries, first, last, _host_type(problem), "queries", int(problem.names[first]) - first,
-        problem.config.storage,
-    )  # fmt: skip
+    queries = _on_device(problem, problem.queries, first, last)
+    norms = row_norms(queries, "queries", int(problem.names[first]))
     excluded = torch.from_numpy(problem.excluded[first:last]).to(problem.device)
-    return _tensor(values).to(problem.device), norms, excluded
+    return queries, norms.double()[:, None], excluded
 
 
 def _propose(
@@ -282,7 +262,7 @@ def _largest(scores: list[Tensor], rows: list[Tensor], count: int) -> tuple[Tens
 def _finish(
     problem: Problem,
     queries: Tensor,
-    lengths: NDArray[np.float32],
+    lengths: Tensor,
     rough: Tensor,
     rows: Tensor,
     portion: _Portion | None,
@@ -291,7 +271,7 @@ def _finish(
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]]:
     """Score candidates exactly; return the best k, and for which queries no other row can be among them."""
     n, k = len(problem.database), min(problem.config.k, rough.shape[1])
-    scale = torch.from_numpy(lengths.astype(np.float64)).to(problem.device)[:, None] * longest
+    scale = lengths * longest
     error = problem.rounding_error() * scale
     # Who is below the k-th by more than both errors and a rounding is not among the k.
     rows = torch.where(rough.double() >= rough[:, k - 1 : k].double() - 4 * error, rows, -1)

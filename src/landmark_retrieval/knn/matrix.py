@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import DTypeLike, NDArray
+from torch import Tensor
 
 from landmark_retrieval.errors import LandmarkRetrievalError
 
@@ -39,14 +42,8 @@ def check_matrix(matrix: NDArray[Any], name: str) -> None:
 
 
 def read_rows(
-    matrix: NDArray[Any],
-    start: int,
-    stop: int,
-    dtype: DTypeLike,
-    name: str,
-    first_row: int = 0,
-    storage: DTypeLike = np.float32,
-) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    matrix: NDArray[Any], start: int, stop: int, dtype: DTypeLike, storage: DTypeLike = np.float32
+) -> NDArray[Any]:
     """Read consecutive rows, rounded to a number type; the pages of a memory map are let go again.
 
     Args:
@@ -54,42 +51,59 @@ def read_rows(
         start: first row.
         stop: row after the last.
         dtype: of the result, float32 or float16.
-        name: what the rows are, for messages.
-        first_row: number of row 0, for messages.
         storage: number type to which values are rounded before.
 
     Returns:
-        The rows `[m, d]`, contiguous, in native byte order (the matrix itself where it is so already), and
-        their Euclidean norms, 0 for rows without descriptor.
-
-    Raises:
-        LandmarkRetrievalError: names the first row that holds NaN, infinity or values too large.
+        The rows `[m, d]`, contiguous, in native byte order; the matrix itself where it is so already.
     """
     whole = matrix[start:stop]
     mapped = isinstance(matrix, np.memmap)
     as_is = whole.dtype == np.dtype(dtype) and whole.flags.c_contiguous and not mapped
-    as_is &= np.dtype(storage).itemsize >= np.dtype(dtype).itemsize
-    values = np.asarray(whole) if as_is else np.empty(whole.shape, dtype)
-    norms = np.empty(len(whole), np.float32)
+    if as_is and np.dtype(storage).itemsize >= np.dtype(dtype).itemsize:
+        return np.asarray(whole)
+    values = np.empty(whole.shape, dtype)
     step = max(1, READ_BYTES // (4 * matrix.shape[1]))
     for first in range(0, len(whole), step):
         part = slice(first, first + step)
-        with np.errstate(over="ignore", invalid="ignore"):  # such rows are named below
-            if not as_is:
-                values[part] = whole[part].astype(storage, copy=False)
-            wide = values[part].astype(np.float32, copy=False)
-            norms[part] = np.sqrt(np.einsum("nd,nd->n", wide, wide))
-        zero = first + np.flatnonzero(norms[part] == 0)  # or so small that its square is
-        norms[zero[values[zero].any(axis=1)]] = np.finfo(np.float32).tiny
-        if mapped:
-            release(matrix)
-    bad = np.flatnonzero(~(norms < LARGEST_NORM))
+        with np.errstate(over="ignore", invalid="ignore"):  # such rows are named by `row_norms`
+            values[part] = whole[part].astype(storage, copy=False)
+        release(matrix)
+    return values
+
+
+def row_norms(values: Tensor, name: str, first_row: int) -> Tensor:
+    """Return the Euclidean norm of each row, float32 `[m]`, 0 exactly where a row holds nothing but zeros.
+
+    Args:
+        values: `[m, d]` on any device.
+        name: what the rows are, for messages.
+        first_row: number of row 0, for messages.
+
+    Raises:
+        LandmarkRetrievalError: names the first row that holds NaN, infinity or values too large.
+    """
+    step = max(1, READ_BYTES // values.shape[1])
+    norms = torch.cat(
+        [torch.linalg.vector_norm(part, dim=1, dtype=torch.float32) for part in torch.split(values, step)]
+    )
+    bad = (~(norms < LARGEST_NORM)).nonzero()
     if len(bad):
         raise LandmarkRetrievalError(
-            f"{name}: row {first_row + start + int(bad[0])} holds NaN, infinite or huge "
+            f"{name}: row {first_row + int(bad[0])} holds NaN, infinite or huge "
             "numbers; extract its descriptor again or set it to zeros (no descriptor)"
         )
-    return values, norms
+    zero = (norms == 0).nonzero()[:, 0]  # or so small that their squares are
+    norms[zero[values[zero].any(dim=1)]] = torch.finfo(torch.float32).tiny
+    return norms
+
+
+def as_tensor(values: NDArray[Any]) -> Tensor:
+    """Return a tensor over an array that is only read, without a copy and without a warning."""
+    if values.flags.writeable:
+        return torch.from_numpy(values)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of writing, which nothing does
+        return torch.from_numpy(values)
 
 
 def release(matrix: NDArray[Any]) -> None:
