@@ -21,19 +21,13 @@ from landmark_retrieval.reporting.collection import (
     render_collection,
 )
 from landmark_retrieval.runtime.sharding import ShardStore
-from landmark_retrieval.verification import floor_of
-from landmark_retrieval.verification.calibration import CalibrationConfig, calibrate, pair_probabilities
 
 logger = logging.getLogger(__name__)
 
 
-def judge_pairs(pairs: pd.DataFrame, shards: ShardStore, images: pd.DataFrame) -> pd.DataFrame:
+def judge_pairs(pairs: pd.DataFrame, probabilities: pd.DataFrame) -> pd.DataFrame:
     """Say of every tried pair what it proves: `row_a`, `row_b`, `inliers`, `probability`."""
-    queries = SplitRows.from_table(images).query.stop
-    fits = calibrate(pairs, queries, floor_of(shards), CalibrationConfig())
-    judged = pairs[["row_a", "row_b", "inliers"]].copy()
-    judged["probability"] = pair_probabilities(pairs, queries, fits)
-    return judged
+    return pairs[["row_a", "row_b", "inliers"]].assign(probability=probabilities["probability"])
 
 
 def count_growth(images: pd.DataFrame, contents: ShardStore, known: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def create_evidence_pipeline() -> Pipeline:
         [
             Node(
                 nodes.judge_pairs,
-                inputs=["verified_pairs", "verification_shards", "image_table"],
+                inputs=["verified_pairs", "pair_probabilities"],
                 outputs="photo_links",
                 name="judge_pairs",
                 namespace=NAMESPACE,
