@@ -37,7 +37,7 @@ from landmark_retrieval.verification import (
     estimate_homography,
 )
 from landmark_retrieval.verification.floors import floor_from_unrelated
-from landmark_retrieval.verification.matching import is_hopeless, match
+from landmark_retrieval.verification.matching import match
 from landmark_retrieval.verification.pairs import floor_of, long_side, pair_seed
 
 METHODS = ("pydegensac", "opencv_usac", "poselib")
@@ -104,7 +104,7 @@ def correspondences(first: Run, second: Run, rows: NDArray[np.int64]) -> Matches
     found = []
     for row_a, row_b in rows.tolist():
         a, b = first.features.get(row_a), second.features.get(row_b)
-        pairs = np.zeros((0, 2), int) if is_hopeless(a, b, config.matching) else match(a, b, config.matching)
+        pairs = match(a, b, config.matching)
         side = config.ransac.reference_side
         found.append(
             (

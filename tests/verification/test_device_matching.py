@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from landmark_retrieval.local_features.base import LocalFeatures
 from landmark_retrieval.verification.device_matching import BATCH, match_many, matching_device
-from landmark_retrieval.verification.matching import MatchingConfig, is_hopeless, match
+from landmark_retrieval.verification.matching import MatchingConfig, match
 
 CPU = torch.device("cpu")
 DEVICES = [
@@ -31,24 +31,20 @@ def features(random: np.random.Generator, count: int, common: np.ndarray | None 
     return LocalFeatures(keypoints, descriptors.astype(np.float16), scores, ones, (100, 100))
 
 
-def expected(a: LocalFeatures, b: LocalFeatures, config: MatchingConfig) -> np.ndarray:
-    return np.zeros((0, 2), np.int32) if is_hopeless(a, b, config) else match(a, b, config)
-
-
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("ratio", [0.9, 0.98, 1.0])
 def test_equal_to_one_pair_at_a_time(device: str, ratio: float) -> None:
     random = np.random.default_rng(0)
-    config = MatchingConfig(ratio=ratio, precheck_features=20, precheck_matches=4)
+    config = MatchingConfig(ratio=ratio)
     a = features(random, 70)
     common = a.descriptors.astype(float)
-    counts = [0, 1, 2, 30, 41, 70, 90] * 3  # more than a batch, with and without enough for the pre-check
+    counts = [0, 1, 2, 30, 41, 70, 90] * 3  # more than a batch
     assert len(counts) > BATCH
     others = [features(random, n, common if i % 2 else None) for i, n in enumerate(counts)]
     found = match_many(a, others, config, torch.device(device))
     for other, pairs in zip(others, found, strict=True):
         assert pairs.dtype == np.int32
-        assert np.array_equal(pairs, expected(a, other, config))
+        assert np.array_equal(pairs, match(a, other, config))
     assert sum(len(pairs) for pairs in found) > 50
 
 
@@ -65,7 +61,7 @@ def test_few_features_and_ties(seed: int, m: int, n: int, ratio: float) -> None:
     a, b = tied(m), tied(n)
     config = MatchingConfig(ratio=ratio)
     (found,) = match_many(a, [b], config, CPU)
-    assert np.array_equal(found, expected(a, b, config))
+    assert np.array_equal(found, match(a, b, config))
 
 
 def test_nothing_to_match() -> None:

@@ -11,9 +11,7 @@ from landmark_retrieval.verification import MatchingConfig, match
 from landmark_retrieval.verification.matching import (
     RATIOS,
     as_float32,
-    is_hopeless,
     mutual_matches,
-    strongest,
 )
 
 
@@ -102,22 +100,3 @@ def test_open_ratio_is_filled_in_by_extractor():
     assert MatchingConfig().resolve("sift").ratio == RATIOS["sift"]
     assert MatchingConfig(ratio=0.5).resolve("sift").ratio == 0.5
     assert MatchingConfig().resolve("unheard of").ratio == MatchingConfig().resolve(None).ratio
-
-
-def test_precheck_gives_unrelated_pairs_up_and_keeps_related_ones():
-    config = MatchingConfig(precheck_features=100, precheck_matches=4)
-    a = photo(0, count=400, dimensions=128)
-    assert is_hopeless(a, photo(1, count=400, dimensions=128), config)
-    assert not is_hopeless(a, view(a, np.eye(3), 2, share=0.5), config)
-
-
-def test_precheck_leaves_small_images_and_itself_switched_off_alone():
-    few, many = photo(0, count=150, dimensions=128), photo(1, count=400, dimensions=128)
-    assert not is_hopeless(few, many, MatchingConfig(precheck_features=100))
-    assert not is_hopeless(many, photo(2, count=400, dimensions=128), MatchingConfig(precheck_features=0))
-
-
-def test_strongest_features_are_those_of_highest_score():
-    x = np.eye(4, dtype=np.float32)
-    features = make_features(np.zeros((4, 2)), x, scores=[0.1, 0.9, 0.9, 0.5], dtype=np.float32)
-    np.testing.assert_array_equal(strongest(features, 3), x[[1, 2, 3]])

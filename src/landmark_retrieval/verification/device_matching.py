@@ -10,20 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landmark_retrieval.verification.matching import (
-    PRECHECK_STRICTNESS,
-    MatchingConfig,
-    precheck_applies,
-    strongest,
-)
+from landmark_retrieval.verification.matching import MatchingConfig
 
 if TYPE_CHECKING:
     from landmark_retrieval.local_features.base import LocalFeatures
 
 BATCH = 16
 """Images matched at a time with one; products of 2000 x 2000 features take 16 MB each."""
-
-NOTHING = np.zeros((0, 2), np.int32)
 
 
 def matching_device(name: str) -> torch.device | None:
@@ -34,7 +27,7 @@ def matching_device(name: str) -> torch.device | None:
 def match_many(
     a: LocalFeatures, others: Sequence[LocalFeatures], config: MatchingConfig, device: torch.device
 ) -> list[NDArray[np.int32]]:
-    """Match one image with several; as `match` after `is_hopeless`, but for rounding.
+    """Match one image with several; as `match` each, but for rounding.
 
     Args:
         a: features of the one image.
@@ -43,27 +36,16 @@ def match_many(
         device: where products are computed.
 
     Returns:
-        For each other image int32 `[c, 2]`, nothing where the pre-check gives the pair up.
+        For each other image int32 `[c, 2]`.
     """
     assert config.ratio is not None
-    result = [NOTHING] * len(others)
+    result = [np.zeros((0, 2), np.int32)] * len(others)
     for start in range(0, len(others), BATCH):
         numbers = [
             number
             for number in range(start, min(start + BATCH, len(others)))
             if len(a.descriptors) and len(others[number].descriptors)
         ]
-        checked = [number for number in numbers if precheck_applies(a, others[number], config)]
-        if checked:
-            count, ratio = config.precheck_features, config.ratio * PRECHECK_STRICTNESS
-            few = [strongest(others[number], count) for number in checked]
-            found = _match(strongest(a, count), few, ratio, device)
-            hopeless = {
-                number
-                for number, pairs in zip(checked, found, strict=True)
-                if len(pairs) < config.precheck_matches
-            }
-            numbers = [number for number in numbers if number not in hopeless]
         if numbers:
             matched = _match(a.descriptors, [others[n].descriptors for n in numbers], config.ratio, device)
             for number, pairs in zip(numbers, matched, strict=True):

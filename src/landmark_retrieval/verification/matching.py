@@ -25,9 +25,6 @@ The value of delf is not measured.
 DEFAULT_RATIO = 0.95
 """Ratio threshold of extractors that `RATIOS` does not name."""
 
-PRECHECK_STRICTNESS = 0.98
-"""The pre-check's ratio threshold as a part of the ordinary one: few features have few rivals."""
-
 LANES = 64
 """Columns that the row scan treats at a time; a multiple of every vector register's width."""
 
@@ -39,18 +36,11 @@ class MatchingConfig(Configuration):
         ratio: largest accepted quotient of the distances to the nearest and to the second nearest
             descriptor (Lowe 2004, section 7.1), asked of both images; 1 switches the test off,
             None takes the extractor's value from `RATIOS`.
-        precheck_features: features of highest score that are matched first, to see whether a pair is worth
-            matching entirely; 0 switches the pre-check off. Images with fewer than
-            twice as many features are not checked.
-        precheck_matches: correspondences among these below which a pair is given up. The ratio test is
-            stricter there (`PRECHECK_STRICTNESS`).
         device: `auto` matches on a GPU where there is one, an image with all its candidates at once; `cpu`
             never does. Both find the same but for rounding.
     """
 
     ratio: float | None = None
-    precheck_features: int = 256
-    precheck_matches: int = 4
     device: Literal["auto", "cpu"] = "auto"
 
     def resolve(self, extractor: str | None) -> MatchingConfig:
@@ -77,37 +67,6 @@ def match(a: LocalFeatures, b: LocalFeatures, config: MatchingConfig) -> NDArray
     ratio = config.resolve(None).ratio
     assert ratio is not None
     return mutual_matches(as_float32(a.descriptors) @ as_float32(b.descriptors).T, ratio)
-
-
-def is_hopeless(a: LocalFeatures, b: LocalFeatures, config: MatchingConfig) -> bool:
-    """Return whether the strongest features of two images hardly match, so that the rest need not be tried.
-
-    Args:
-        a: features of one image.
-        b: features of the other image.
-        config: thresholds.
-
-    Returns:
-        False when the pre-check is off or would save next to nothing.
-    """
-    if not precheck_applies(a, b, config):
-        return False
-    count, ratio = config.precheck_features, config.resolve(None).ratio
-    assert ratio is not None
-    similarities = strongest(a, count) @ strongest(b, count).T
-    return len(mutual_matches(similarities, ratio * PRECHECK_STRICTNESS)) < config.precheck_matches
-
-
-def precheck_applies(a: LocalFeatures, b: LocalFeatures, config: MatchingConfig) -> bool:
-    """Return whether the pre-check is on and both images have enough features for it to save anything."""
-    count = config.precheck_features
-    return count > 0 and min(len(a.descriptors), len(b.descriptors)) >= 2 * count
-
-
-def strongest(features: LocalFeatures, count: int) -> NDArray[np.float32]:
-    """Return the descriptors `[count, d]` of highest score; of equal scores the first ones."""
-    order = np.argsort(-features.scores, kind="stable")[:count]
-    return as_float32(features.descriptors[order])
 
 
 def mutual_matches(similarities: NDArray[np.float32], ratio: float) -> NDArray[np.int32]:

@@ -17,9 +17,9 @@ from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.knn import KnnGraph
 from landmark_retrieval.runtime.sharding import Arrays, ExecutorConfig, ShardPlan, ShardStore, ShardTask
 from landmark_retrieval.verification.calibration import CalibrationConfig
-from landmark_retrieval.verification.device_matching import NOTHING, match_many, matching_device
+from landmark_retrieval.verification.device_matching import match_many, matching_device
 from landmark_retrieval.verification.floors import default_floor
-from landmark_retrieval.verification.matching import MatchingConfig, is_hopeless, match
+from landmark_retrieval.verification.matching import MatchingConfig, match
 from landmark_retrieval.verification.ransac import (
     NO_MODEL,
     RansacConfig,
@@ -173,7 +173,7 @@ class VerifiedPair:
     """What is known of one pair.
 
     Attributes:
-        matches: number of tentative correspondences; 0 also where the pre-check gave the pair up.
+        matches: number of tentative correspondences.
         inliers: number of them that agree with the homography.
         homography: `[3, 3]` from the first image to the second, pixels of the original images; zeros without
             a model.
@@ -218,8 +218,7 @@ def correspondences(
         zeros without a model), and which of the matches are its inliers, bool `[m]`.
     """
     if matched is None:
-        hopeless = is_hopeless(a, b, config.matching)
-        matched = NOTHING if hopeless else match(a, b, config.matching)
+        matched = match(a, b, config.matching)
     if len(matched) == 0:
         return matched, NO_MODEL, np.zeros(0, np.bool_)
     scale_a = config.ransac.reference_side / long_side(a)
