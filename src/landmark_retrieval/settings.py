@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from omegaconf.resolvers import oc
-
-from landmark_retrieval.collection.naming import data_set_name
+from landmark_retrieval.config_loader import CONFIG_LOADER_ARGS as CONFIG_LOADER_ARGS
 from landmark_retrieval.late_hooks import LateHooks
 
 with warnings.catch_warnings(record=True):
@@ -16,12 +14,6 @@ with warnings.catch_warnings(record=True):
 # ExperimentHooks extends kedro-mlflow's hook, which must not be registered a second time.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow")
 HOOKS = (LateHooks(),)
-
-CONFIG_LOADER_ARGS = {
-    "base_env": "base",
-    "default_run_env": "local",
-    "custom_resolvers": {"data_set_name": data_set_name, "oc.env": oc.env},
-}
 
 # Warnings that no user of this project can act on.
 for message in (

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from landmark_retrieval.collection import skipped_images
+from landmark_retrieval.descriptors import Whitening
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import content_digest, load_image
 from landmark_retrieval.local_features import (
     LocalFeatureStore,
-    LocalPca,
     extract_features,
     extraction,
     plan_local_extraction,
@@ -127,7 +127,7 @@ def test_whatever_changes_features_changes_fingerprints(table, config, make_conf
         make_config(**base, contrast_threshold=0.02),
         make_config(**{**base, "name": "xfeat"}),
     ]
-    pca = LocalPca(np.zeros(128, np.float32), np.eye(128, 8, dtype=np.float32))
+    pca = Whitening(np.zeros(128, np.float32), np.eye(128, 8, dtype=np.float32))
     prints = [first(config), first(config, pca), *map(first, others)]
     assert len(set(prints)) == len(prints)
     workers = plan_local_extraction(table, config, ExecutorConfig(backend="loky", workers=2))
@@ -135,7 +135,7 @@ def test_whatever_changes_features_changes_fingerprints(table, config, make_conf
 
 
 def test_a_pca_sets_the_dimensions(table, config, tmp_path):
-    pca = LocalPca(np.full(128, 0.01, np.float32), np.eye(128, 8, dtype=np.float32))
+    pca = Whitening(np.full(128, 0.01, np.float32), np.eye(128, 8, dtype=np.float32))
     store = ShardStore(str(tmp_path / "pca"))
     store.run(plan_local_extraction(table, config, pca=pca))
     features = LocalFeatureStore(store)
@@ -274,9 +274,9 @@ def test_train_images_can_be_left_out(table, config, tmp_path):
 
 def test_beside_a_gpu_images_are_read_in_the_background(table, config, monkeypatch):
     """The way of reading alone: no device is touched by SIFT."""
-    expected = compute_shard(0, table["path"].tolist(), config, LocalPca.none(), False)
+    expected = compute_shard(0, table["path"].tolist(), config, Whitening.none(), False)
     monkeypatch.setattr(extraction, "choose_device", lambda: torch.device("cuda"))
-    found = compute_shard(0, table["path"].tolist(), config, LocalPca.none(), False)
+    found = compute_shard(0, table["path"].tolist(), config, Whitening.none(), False)
     assert found.keys() == expected.keys()
     for name in found:
         np.testing.assert_array_equal(found[name], expected[name])

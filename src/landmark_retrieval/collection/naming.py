@@ -16,7 +16,7 @@ def data_set_name(
     distractors: bool = False,
     descriptors: Any = None,
 ) -> str:
-    """Name the folder of a data set's artifacts (the OmegaConf resolver `data_set_name` in the catalog).
+    """Name the folder of a data set's artifacts (`${data_set_name:}` in configuration files).
 
     Args:
         configured: the environment's own name for its data set, used unless photos are given.

@@ -143,6 +143,8 @@ def gain(scores: pd.DataFrame, baseline: pd.DataFrame, config: Any) -> dict[str,
 
 def format_results(results: dict[str, dict[str, Any]]) -> str:
     """Return a table: a line a metric, a column a part."""
+    from landmark_retrieval.runtime.text_tables import text_table
+
     rows = [["", *results], ["queries", *(str(part["queries"]) for part in results.values())]]
     for column, title in TITLES.items():
         values = (part[NAMES[column]] for part in results.values())
@@ -153,7 +155,4 @@ def format_results(results: dict[str, dict[str, Any]]) -> str:
                 *(f"{v['mean']:.{digits}f} [{v['low']:.{digits}f}, {v['high']:.{digits}f}]" for v in values),
             ]
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return "\n".join(text_table(rows, left=len(rows[0]), ruled=False))

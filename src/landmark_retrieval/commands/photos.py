@@ -26,9 +26,8 @@ def check_photos(env: str | None, conf_source: str | None, params: Mapping[str, 
         LandmarkRetrievalError: names all faults.
     """
     from kedro.config import OmegaConfigLoader
-    from omegaconf.resolvers import oc
 
-    from landmark_retrieval.collection.naming import data_set_name
+    from landmark_retrieval.config_loader import CONFIG_LOADER_ARGS
     from landmark_retrieval.errors import LandmarkRetrievalError
 
     folder = Path(conf_source or "conf")
@@ -38,9 +37,7 @@ def check_photos(env: str | None, conf_source: str | None, params: Mapping[str, 
         str(folder),
         env=env or os.environ.get("KEDRO_ENV"),
         runtime_params=dict(params),
-        base_env="base",
-        default_run_env="local",
-        custom_resolvers={"data_set_name": data_set_name, "oc.env": oc.env},
+        **CONFIG_LOADER_ARGS,
     )
     entry = config["catalog"].get("photos", {})
     if entry.get("type") != FOLDER_TYPE:

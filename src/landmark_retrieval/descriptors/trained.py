@@ -16,6 +16,7 @@ from torch import Tensor
 from landmark_retrieval.descriptors.whitening import Whitening
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import file_state
+from landmark_retrieval.runtime.files import whole_file
 
 NETWORK = "network."
 UNIT_REGIONS = "unit_regions"
@@ -59,12 +60,9 @@ def save_trained(trained: TrainedDescriptor, file: str | Path) -> None:
         tensors[POWER] = torch.tensor(trained.power)
     if trained.whitening is not None:
         tensors[WEIGHT], tensors[BIAS] = trained.whitening
-    path = Path(file)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.tmp")
     contiguous = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    save_file(contiguous, unfinished, dict(trained.facts))
-    unfinished.replace(path)
+    with whole_file(Path(file)) as temporary:
+        save_file(contiguous, temporary, dict(trained.facts))
 
 
 def load_trained(file: str | Path, backbone: str) -> TrainedDescriptor:

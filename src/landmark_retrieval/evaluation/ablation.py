@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from landmark_retrieval.runtime.text_tables import text_table
+
 VARIANTS = ("blend", "blend_qe_sv", "blend_qe_sv_egt", "blend_qe_sv_semisup_egt")
 """Names and order of the variants; each adds one stage to the one before."""
 
@@ -97,7 +99,7 @@ def format_table(
     cells = [columns]
     for row in table[columns].itertuples(index=False):
         cells.append([str(row[0]), *(_number(value, 4) for value in row[1:-1]), _number(row[-1], 1)])
-    lines = _aligned(cells)
+    lines = text_table(cells)
     if intervals is not None:
         lines += ["", f"{confidence:.0%} intervals over queries (bootstrap)", "", *_interval_lines(intervals)]
     if title:
@@ -117,7 +119,7 @@ def format_published(rows: Sequence[tuple[str, float | None, float | None]], sou
     cells += [
         [name, *(_number(nan if value is None else value, 4) for value in values)] for name, *values in rows
     ]
-    return "\n".join([*_aligned(cells), "", source])
+    return "\n".join([*text_table(cells), "", source])
 
 
 def _interval_lines(intervals: pd.DataFrame) -> list[str]:
@@ -133,22 +135,7 @@ def _interval_lines(intervals: pd.DataFrame) -> list[str]:
                 f"{row['gain_low']:+.4f} to {row['gain_high']:+.4f}" if gained else "-",
             ]
         )
-    return _aligned(cells)
-
-
-def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
-    """Return a header, a rule and rows; the first column to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    lines = [
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
-            ]
-        )
-        for row in cells
-    ]
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+    return text_table(cells)
 
 
 def _title(data_set: str | None, counts: Mapping[str, int] | None) -> str:

@@ -15,6 +15,7 @@ from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation.gld import evaluate_variant
 from landmark_retrieval.knn import KnnConfig, KnnGraph, search
+from landmark_retrieval.runtime.text_tables import text_table
 from landmark_retrieval.verification import (
     ExpansionConfig,
     candidate_pairs,
@@ -139,9 +140,7 @@ def format_variants(table: pd.DataFrame, data_set: str) -> str:
     cells = [list(COLUMNS)]
     for row in table[list(COLUMNS)].itertuples(index=False):
         cells.append([_cell(name, value) for name, value in zip(COLUMNS, row, strict=True)])
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
-    lines.insert(1, "-" * max(map(len, lines)))
+    lines = text_table(cells, left=len(COLUMNS))
     return "\n".join([f"query expansion on data set {data_set}", "", *lines, ""])
 
 

@@ -16,10 +16,10 @@ import fsspec
 import numpy as np
 from kedro.io import AbstractDataset
 from kedro.utils import load_obj
-from kedro_datasets._typing import TablePreview
 from numpy.typing import NDArray
 
 from landmark_retrieval.io.errors import ArtifactError, damaged, one_line, passed_on
+from landmark_retrieval.io.previews import TablePreview
 
 INDEX = "bundle.json"
 """File that names the bundle's class and lists its arrays and scalars."""

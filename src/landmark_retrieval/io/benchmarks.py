@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from kedro_datasets._typing import TablePreview
-
 from landmark_retrieval.collection import RawCollection, only_table
 from landmark_retrieval.collection.gldv2 import read_gldv2
 from landmark_retrieval.collection.revisited import read_revisited
 from landmark_retrieval.io.errors import passed_on
 from landmark_retrieval.io.photos import PhotosDataset
+from landmark_retrieval.io.previews import TablePreview
 
 
 class Gldv2Dataset(PhotosDataset):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset
-from kedro_datasets._typing import HTMLPreview
 
 from landmark_retrieval.io.errors import ArtifactError, damaged
+from landmark_retrieval.io.previews import HTMLPreview
+from landmark_retrieval.runtime.files import whole_file
 
 
 class HtmlDataset(AbstractDataset[str, str]):
@@ -50,13 +50,8 @@ class HtmlDataset(AbstractDataset[str, str]):
         """
         if not isinstance(data, str):
             raise ArtifactError(f"{self._filepath}: expected HTML text, got {type(data).__name__}")
-        self._filepath.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._filepath.with_name(f".{self._filepath.name}.{uuid.uuid4().hex}.tmp")
-        try:
+        with whole_file(self._filepath) as temporary:
             temporary.write_text(data, encoding="utf-8")
-            temporary.replace(self._filepath)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def preview(self) -> HTMLPreview:
         """Return the page for kedro-viz, or a note where it lies when it is large."""

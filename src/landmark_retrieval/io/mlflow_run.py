@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import pandas as pd
 from kedro.io import AbstractDataset
-from kedro_datasets._typing import JSONPreview
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import LoggedModelInput, Run
 from mlflow.utils.validation import (
@@ -29,6 +28,7 @@ from pydantic import BaseModel
 
 from landmark_retrieval.configuration import digest
 from landmark_retrieval.io.errors import ArtifactError
+from landmark_retrieval.io.previews import JSONPreview
 
 if TYPE_CHECKING:
     from landmark_retrieval.reporting.variant_run import VariantRun

@@ -9,6 +9,7 @@ from typing import Any
 from kedro.io import AbstractDataset
 
 from landmark_retrieval.io.errors import damaged
+from landmark_retrieval.runtime.files import whole_file
 
 
 class OptionalJSONDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
@@ -41,8 +42,8 @@ class OptionalJSONDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
 
     def save(self, data: dict[str, Any]) -> None:
         """Write the object."""
-        self._filepath.parent.mkdir(parents=True, exist_ok=True)
-        self._filepath.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        with whole_file(self._filepath) as temporary:
+            temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
     def _exists(self) -> bool:
         return True

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 from kedro.io import AbstractDataset
-from kedro_datasets._typing import TablePreview
 
 from landmark_retrieval.collection import RawCollection
 from landmark_retrieval.io.errors import ArtifactError
+from landmark_retrieval.io.previews import TablePreview
 
 
 class PhotosDataset(AbstractDataset[Any, RawCollection]):

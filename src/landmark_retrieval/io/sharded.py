@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 from kedro.io import AbstractDataset
-from kedro_datasets._typing import TablePreview
 
 from landmark_retrieval.io.errors import ArtifactError, damaged, passed_on
+from landmark_retrieval.io.previews import TablePreview
 from landmark_retrieval.runtime.sharding import MANIFEST, ShardPlan, ShardStore
 
 

@@ -8,7 +8,7 @@ from landmark_retrieval.local_features.extraction import (
     extract_features,
     plan_local_extraction,
 )
-from landmark_retrieval.local_features.pca import LocalPca, fit_local_pca, plan_local_pca, read_local_pca
+from landmark_retrieval.local_features.pca import fit_local_pca, plan_local_pca, read_local_pca
 from landmark_retrieval.local_features.store import LocalFeatureStore
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "LocalFeatureStore",
     "LocalFeatures",
     "LocalFeaturesConfig",
-    "LocalPca",
     "build_extractor",
     "extract_features",
     "fit_local_pca",

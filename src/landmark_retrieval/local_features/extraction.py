@@ -18,6 +18,7 @@ from PIL import Image
 from landmark_retrieval.configuration import digest
 from landmark_retrieval.descriptors.backbones import weights_identity
 from landmark_retrieval.descriptors.loading import in_background
+from landmark_retrieval.descriptors.whitening import Whitening, apply_whitening
 from landmark_retrieval.images import (
     Source,
     UnreadableImageError,
@@ -36,7 +37,6 @@ from landmark_retrieval.local_features.config import (
     SiftConfig,
     XFeatConfig,
 )
-from landmark_retrieval.local_features.pca import LocalPca
 from landmark_retrieval.runtime.devices import choose_device
 from landmark_retrieval.runtime.heap import retained_heap
 from landmark_retrieval.runtime.progress import image_progress
@@ -92,7 +92,7 @@ def _build_extractor(config: ExtractorConfig, identity: str) -> LocalFeatureExtr
 
 
 def extract_features(
-    image: Image.Image, config: LocalFeaturesConfig, pca: LocalPca | None = None
+    image: Image.Image, config: LocalFeaturesConfig, pca: Whitening | None = None
 ) -> LocalFeatures:
     """Return the features of an upright image, keypoints in its own pixels.
 
@@ -106,7 +106,7 @@ def extract_features(
     zoom = np.array([image.width / small.width, image.height / small.height], np.float32)
     descriptors = found.descriptors.astype(np.float32)
     if pca is not None and not pca.is_none:
-        descriptors = pca.apply(descriptors)
+        descriptors = apply_whitening(descriptors, pca)
     return LocalFeatures(
         ((found.keypoints + 0.5) * zoom - 0.5).astype(np.float32),
         descriptors.astype(np.float16),
@@ -120,7 +120,7 @@ def plan_local_extraction(
     table: pd.DataFrame,
     config: LocalFeaturesConfig,
     executor: ExecutorConfig | None = None,
-    pca: LocalPca | None = None,
+    pca: Whitening | None = None,
     contents: Sequence[str] | NDArray[np.str_] | None = None,
 ) -> ShardPlan:
     """Plan the extraction of the images of a table, without its train images if `config` says so.
@@ -138,7 +138,7 @@ def plan_local_extraction(
         pca: what `fit_local_pca` returned.
         contents: what `read_image_contents` returned; None reads all images to digest them.
     """
-    pca = pca or LocalPca.none()
+    pca = pca or Whitening.none()
     extractor = digest(
         VERSION,
         extractor_identity(config.extractor),
@@ -167,7 +167,7 @@ def plan_local_extraction(
 
 
 def compute_shard(
-    start: int, paths: Sequence[Source], config: LocalFeaturesConfig, pca: LocalPca, show_progress: bool
+    start: int, paths: Sequence[Source], config: LocalFeaturesConfig, pca: Whitening, show_progress: bool
 ) -> dict[str, NDArray[Any]]:
     """Extract consecutive images; see `plan_local_extraction` for the arrays."""
     found: list[LocalFeatures] = []

@@ -33,7 +33,6 @@ from landmark_retrieval.knn import KnnConfig
 from landmark_retrieval.local_features import (
     LocalFeaturesConfig,
     LocalFeatureStore,
-    LocalPca,
     plan_local_extraction,
     read_local_pca,
 )
@@ -93,7 +92,7 @@ class SearchIndex:
     plain: NDArray[np.floating[Any]]
     expanded: NDArray[np.floating[Any]]
     local_features: LocalFeaturesConfig
-    local_pca: LocalPca
+    local_pca: Whitening
     features: LocalFeatureStore
     knn: KnnConfig
     verification: VerificationConfig

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from landmark_retrieval.runtime.files import whole_file
+
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
@@ -22,10 +24,8 @@ def write_checkpoint(file: Path, fingerprint: str, content: Mapping[str, Any]) -
         fingerprint: of the images and parameters that the content depends on.
         content: tensors, numbers, texts, and lists and dicts of them.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.tmp")
-    torch.save({"fingerprint": fingerprint, **content}, unfinished)
-    unfinished.replace(file)
+    with whole_file(file) as temporary:
+        torch.save({"fingerprint": fingerprint, **content}, temporary)
 
 
 def read_checkpoint(file: Path, fingerprint: str) -> dict[str, Any] | None:
