@@ -39,6 +39,7 @@ from landmark_retrieval.verification import (
 from landmark_retrieval.verification.floors import floor_from_unrelated
 from landmark_retrieval.verification.matching import match
 from landmark_retrieval.verification.pairs import floor_of, long_side, pair_seed
+from landmark_retrieval.verification.ransac import REFERENCE_SIDE
 
 METHODS = ("pydegensac", "opencv_usac", "poselib")
 Matches = list[tuple[NDArray[np.float64], NDArray[np.float64]]]
@@ -105,11 +106,10 @@ def correspondences(first: Run, second: Run, rows: NDArray[np.int64]) -> Matches
     for row_a, row_b in rows.tolist():
         a, b = first.features.get(row_a), second.features.get(row_b)
         pairs = match(a, b, config.matching)
-        side = config.ransac.reference_side
         found.append(
             (
-                a.keypoints[pairs[:, 0]].astype(float) * side / long_side(a),
-                b.keypoints[pairs[:, 1]].astype(float) * side / long_side(b),
+                a.keypoints[pairs[:, 0]].astype(float) * REFERENCE_SIDE / long_side(a),
+                b.keypoints[pairs[:, 1]].astype(float) * REFERENCE_SIDE / long_side(b),
             )
         )
     return found

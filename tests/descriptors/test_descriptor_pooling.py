@@ -127,8 +127,8 @@ def test_a_batch_is_pooled_like_its_images(seed):
 
 
 def test_build_pooling_follows_the_configuration():
-    rmac = build_pooling(PoolingConfig(kind="rmac", power=None, levels=2))
-    assert isinstance(rmac, RMAC) and rmac.levels == 2 and rmac.power is None
+    rmac = build_pooling(PoolingConfig(kind="rmac", power=None))
+    assert isinstance(rmac, RMAC) and rmac.levels == 3 and rmac.power is None
     average = build_pooling(PoolingConfig(power=1.0), trainable=False)
     x = features(1, 2, 3, 3)
     torch.testing.assert_close(average(x), functional.avg_pool2d(x, 3)[..., 0, 0])

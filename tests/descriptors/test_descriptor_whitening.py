@@ -147,18 +147,9 @@ def splits(query, index, train):
     )
 
 
-@pytest.mark.parametrize(
-    ("train", "fallback", "expected"),
-    [
-        (10, "index", range(23, 33)),
-        (9, "index", range(3, 23)),
-        (9, "index+train", range(3, 32)),
-        (0, "index+train", range(3, 23)),
-        (0, "index", range(3, 23)),
-    ],
-)
-def test_rows_come_from_the_train_split_when_it_is_large_enough(train, fallback, expected, caplog):
-    config = WhiteningConfig(min_images=10, fallback=fallback)
+@pytest.mark.parametrize(("train", "expected"), [(10, range(23, 33)), (9, range(3, 32)), (0, range(3, 23))])
+def test_rows_come_from_the_train_split_when_it_is_large_enough(train, expected, caplog):
+    config = WhiteningConfig(min_images=10)
     with caplog.at_level(logging.INFO):
         assert whitening_rows(splits(3, 20, train), config).tolist() == list(expected)
     assert "whitening takes" in caplog.text
@@ -185,7 +176,7 @@ def test_learning_prefers_views_of_the_same_landmark():
     x = correlated(60, 6)
     landmarks = [0] * 20 + [i % 4 for i in range(40)]
     table = labelled_table(5, 15, 40, landmarks)
-    ours = learn_whitening(x, table, WhiteningConfig(min_within=36, shrinkage=0.0))
+    ours = learn_whitening(x, table, WhiteningConfig(shrinkage=0.0))
     labels = np.array(landmarks[20:])
     deviations = np.concatenate([x[20:][labels == i] - x[20:][labels == i].mean(0) for i in range(4)])
     white = deviations @ ours.projection

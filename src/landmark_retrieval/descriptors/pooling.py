@@ -30,14 +30,10 @@ class PoolingConfig(Configuration):
         power: exponent p of the generalised mean in the map or in each region: 1 is the average, 3 where
             training starts in Radenović et al. (2 suits untrained networks better), None the maximum (R-MAC
             as published).
-        levels: `rmac` only: number L of region sizes (Tolias et al. use 3).
-        overlap: `rmac` only: wanted overlap of neighbouring regions (0.4 in Tolias et al.).
     """
 
     kind: Literal["gem", "rmac"] = "gem"
     power: float | None = Field(default=2.0, gt=0)
-    levels: int = Field(default=3, ge=1)
-    overlap: float = Field(default=0.4, ge=0, lt=1)
 
 
 class Region(NamedTuple):
@@ -170,7 +166,7 @@ class RMAC(nn.Module):
 
 def region_pooling(config: PoolingConfig) -> RMAC:
     """Return the pooling of regions that whitening is learned on: the grid of R-MAC for GeM, too."""
-    return RMAC(config.levels, config.overlap, config.power)
+    return RMAC(power=config.power)
 
 
 def build_pooling(config: PoolingConfig, trainable: bool = True) -> GeM | RMAC:
@@ -181,5 +177,5 @@ def build_pooling(config: PoolingConfig, trainable: bool = True) -> GeM | RMAC:
         trainable: whether the power of GeM receives gradients.
     """
     if config.kind == "rmac":
-        return RMAC(config.levels, config.overlap, config.power)
+        return RMAC(power=config.power)
     return GeM(config.power, trainable)

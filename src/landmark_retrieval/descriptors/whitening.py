@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+MIN_WITHIN = 30
+"""Train images beyond the first of each landmark that `auto` needs to choose `within`."""
+
+
 class WhiteningConfig(Configuration):
     """How whitening is learned.
 
@@ -49,10 +53,8 @@ class WhiteningConfig(Configuration):
         dimensions: leading principal components to keep; None keeps all.
         shrinkage: weight in [0, 1] of the identity in the covariance; None takes Ledoit and Wolf's estimate.
         power: exponent applied to the standard deviations: 1 whitens fully, 0 only rotates.
-        min_images: train images below which other images are used too (see `fallback`).
-        min_within: train images beyond the first of each landmark that `auto` needs to choose `within`.
+        min_images: train images below which other images are used, too.
         max_images: images used at most, spread evenly over the split.
-        fallback: what is used when the train split is too small: the `index` split or `index+train`.
     """
 
     covariance: Literal["auto", "total", "within"] = "auto"
@@ -60,9 +62,7 @@ class WhiteningConfig(Configuration):
     shrinkage: float | None = Field(default=None, ge=0, le=1)
     power: float = Field(default=1.0, ge=0, le=1)
     min_images: int = Field(default=1000, ge=2)
-    min_within: int = Field(default=30, ge=2)
     max_images: int = Field(default=50_000, ge=2)
-    fallback: Literal["index", "index+train"] = "index+train"
 
 
 class RegionWhiteningConfig(WhiteningConfig):
@@ -160,7 +160,7 @@ def learn_whitening(
         raise LandmarkRetrievalError(
             "whitening.covariance: 'within' needs two train images of one landmark; use 'auto' or 'total'"
         )
-    if config.covariance == "within" or (config.covariance == "auto" and freedom >= config.min_within):
+    if config.covariance == "within" or (config.covariance == "auto" and freedom >= MIN_WITHIN):
         logger.info(
             "whitening is learned on views of the same landmark: %d images of the train split", len(train)
         )
@@ -317,7 +317,7 @@ def whiten_rows(
 def whitening_rows(splits: SplitRows, config: WhiteningConfig) -> NDArray[np.int64]:
     """Choose the table rows that whitening is learned on, and log the choice.
 
-    The train split, or what `config.fallback` names when the train split has fewer than
+    The train split, or index and train split together when the train split has fewer than
     `config.min_images` images; queries are never used.
 
     Args:
@@ -331,7 +331,7 @@ def whitening_rows(splits: SplitRows, config: WhiteningConfig) -> NDArray[np.int
     index = np.arange(splits.index.start, splits.index.stop, dtype=np.int64)
     if len(train) >= config.min_images or len(index) == 0:
         rows, name = train, "train"
-    elif config.fallback == "index" or len(train) == 0:
+    elif len(train) == 0:
         rows, name = index, "index"
     else:
         rows, name = np.concatenate([index, train]), "index and train"

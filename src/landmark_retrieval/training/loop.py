@@ -31,7 +31,14 @@ from landmark_retrieval.runtime.devices import choose_device
 from landmark_retrieval.runtime.heap import retained_heap
 from landmark_retrieval.training.batches import batches_per_epoch, draw_batches, landmarks_alike
 from landmark_retrieval.training.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
-from landmark_retrieval.training.config import TrainingConfig
+from landmark_retrieval.training.config import (
+    HEAD_FACTOR,
+    LOADER_THREADS,
+    MINING_POOL,
+    WARMUP_EPOCHS,
+    WEIGHT_DECAY,
+    TrainingConfig,
+)
 from landmark_retrieval.training.held_out import held_out_images, held_out_precision
 from landmark_retrieval.training.labels import labelled_train_images
 from landmark_retrieval.training.losses import BatchLoss
@@ -82,7 +89,7 @@ class TrainingPlan:
 
     @cached_property
     def _fingerprint(self) -> str:
-        ignored = {"loader_threads", "checkpoint_steps", "register_as"}
+        ignored = {"checkpoint_steps", "register_as"}
         return digest(
             VERSION,
             self.config.model_dump(mode="json", exclude=ignored),
@@ -148,7 +155,7 @@ class _Training:
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss.to(self.device)
         groups = parameter_groups(self.model, self.loss, self.config)
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=self.config.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.state = _State()
         self.best_weights: dict[str, Tensor] = {}
@@ -215,9 +222,9 @@ class _Training:
 
     def _draw(self) -> NDArray[np.int64]:
         config, alike = self.config, None
-        if config.hard_negatives and config.loss != "arcface":
+        if config.loss != "arcface":
             random = np.random.default_rng((config.seed, self.state.epoch, 1))
-            pool = np.sort(random.permutation(len(self.plan.labels))[: config.mining_pool])
+            pool = np.sort(random.permutation(len(self.plan.labels))[:MINING_POOL])
             descriptors = self._describe([self.plan.sources[row] for row in pool])
             alike = landmarks_alike(descriptors, self.plan.labels[pool], config.landmarks_per_batch - 1)
         return draw_batches(
@@ -231,7 +238,7 @@ class _Training:
     def _views(self, start: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
         """Yield the batches of this epoch from a step on; images are read ahead."""
         batches = self.state.batches
-        with ThreadPoolExecutor(self.config.loader_threads, thread_name_prefix="training") as pool:
+        with ThreadPoolExecutor(LOADER_THREADS, thread_name_prefix="training") as pool:
 
             def load(step: int) -> list[Future[NDArray[np.uint8]]]:
                 rows = batches[step] if step < len(batches) else []
@@ -283,7 +290,7 @@ class _Training:
         config = self.config
         batches = batches_per_epoch(self.plan.labels, config.landmarks_per_batch, config.images_per_landmark)
         steps = math.ceil(batches / config.accumulate)
-        warmup = max(1.0, self.config.warmup_epochs * steps)
+        warmup = max(1.0, WARMUP_EPOCHS * steps)
         if step < warmup:
             return (step + 1) / (warmup + 1)
         share = (step - warmup) / max(1.0, self.config.epochs * steps - warmup)
@@ -354,6 +361,6 @@ def parameter_groups(model: DescriptorModel, loss: nn.Module, config: TrainingCo
         head += list(model.whitening.parameters())
     groups = [
         {"params": trained, "lr": config.learning_rate},
-        {"params": head, "lr": config.learning_rate * config.head_factor},
+        {"params": head, "lr": config.learning_rate * HEAD_FACTOR},
     ]
     return [group for group in groups if group["params"]]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from landmark_retrieval.training.config import TrainingConfig
+from landmark_retrieval.training.config import ARCFACE_SCALE, TrainingConfig
 
 
 class BatchLoss(nn.Module):
@@ -40,7 +40,7 @@ class BatchLoss(nn.Module):
                 num_classes=landmarks,
                 embedding_size=width,
                 margin=math.degrees(config.margin),
-                scale=config.arcface_scale,
+                scale=ARCFACE_SCALE,
             )
 
     def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:

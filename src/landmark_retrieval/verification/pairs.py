@@ -22,6 +22,7 @@ from landmark_retrieval.verification.floors import default_floor
 from landmark_retrieval.verification.matching import MatchingConfig, match
 from landmark_retrieval.verification.ransac import (
     NO_MODEL,
+    REFERENCE_SIDE,
     RansacConfig,
     available_method,
     estimate_homography,
@@ -221,8 +222,8 @@ def correspondences(
         matched = match(a, b, config.matching)
     if len(matched) == 0:
         return matched, NO_MODEL, np.zeros(0, np.bool_)
-    scale_a = config.ransac.reference_side / long_side(a)
-    scale_b = config.ransac.reference_side / long_side(b)
+    scale_a = REFERENCE_SIDE / long_side(a)
+    scale_b = REFERENCE_SIDE / long_side(b)
     homography, inliers = estimate_homography(
         a.keypoints[matched[:, 0]].astype(np.float64) * scale_a,
         b.keypoints[matched[:, 1]].astype(np.float64) * scale_b,

@@ -23,6 +23,10 @@ Method = Literal["pydegensac", "opencv_usac", "poselib"]
 SAMPLE = 4
 """Correspondences that determine a homography."""
 
+REFERENCE_SIDE = 640
+"""Pixels that the long side of every picture is scaled to before estimation, so that a threshold means the
+same in a small and in a large photo."""
+
 NO_MODEL = np.zeros((3, 3))
 """The homography of a pair without a model."""
 
@@ -34,9 +38,7 @@ class RansacConfig(Configuration):
         method: `pydegensac` (LO-RANSAC of Chum et al., x86-64 Linux only), `opencv_usac`
             (MAGSAC++ of Barath et al.) or `poselib` (LO-RANSAC of Larsson).
         threshold: largest distance of an inlier from its predicted place, in pixels of a picture whose long
-            side is `reference_side`.
-        reference_side: length in pixels that the long side of every picture is scaled to before estimation,
-            so that the threshold means the same in a small and in a large photo.
+            side is `REFERENCE_SIDE`.
         confidence: probability of having seen an outlier-free sample at which sampling stops.
         max_iterations: most samples drawn.
         max_scale: an inlier counts only where the homography keeps the orientation and enlarges or shrinks
@@ -46,7 +48,6 @@ class RansacConfig(Configuration):
 
     method: Method = "pydegensac"
     threshold: float = 4.0
-    reference_side: int = 640
     confidence: float = 0.999
     max_iterations: int = 10_000
     max_scale: float = 10.0
