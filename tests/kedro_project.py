@@ -34,7 +34,7 @@ PHOTOS = (
 """Photos of the demo that the runs use: 3 queries, 6 index and 5 train images."""
 
 DESCRIPTOR = {
-    "backbone": {"name": "tf_efficientnet_lite0", "weights": "package"},
+    "backbone": {"name": "tf_efficientnet_lite0", "weights": "package", "stage": -1},
     "max_side": 96,
     "scales": [1.0],
     "shard_size": 8,

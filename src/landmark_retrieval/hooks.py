@@ -198,6 +198,7 @@ class ExperimentHooks(MlflowHook):
 
         A run that the caller has opened keeps its name.
         """
+        self._logged: dict[str, str] = {}
         super().before_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
         run = mlflow.active_run()
         data_set = DataSetConfig.model_validate(catalog.load("params:data_set")).name
@@ -218,6 +219,12 @@ class ExperimentHooks(MlflowHook):
             if name != "parameters"
         }
         super().before_node_run(node=node, catalog=catalog, inputs=plain, is_async=is_async)
+
+    def _log_param(self, name: str, value: Any) -> None:
+        """Log a parameter once: dozens of nodes share most of them, and each takes a transaction."""
+        if self._logged.get(name) != str(value):
+            super()._log_param(name, value)
+            self._logged[name] = str(value)
 
     @hook_impl
     def on_pipeline_error(
