@@ -66,7 +66,7 @@ def bad_values(error: ValidationError, values: Any) -> str:
     """Return the message for values that a model refuses: each option, what it should be, and what it is.
 
     Args:
-        error: of the model.
+        error: error of the model.
         values: that it was given.
     """
     wanted: dict[str, list[str]] = {}

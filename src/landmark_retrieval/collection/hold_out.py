@@ -29,7 +29,7 @@ def hold_out_train(
 
     Args:
         table: a prepared table.
-        seed: of the draw of landmarks and of their images.
+        seed: seed of the draw of landmarks and of their images.
         query_fraction: share of a landmark's images that become queries.
         train_fraction: share of a landmark's images that stay train images.
         max_landmarks: landmarks used at most.

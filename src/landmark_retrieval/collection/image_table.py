@@ -75,7 +75,7 @@ class DataSetConfig(Configuration):
     Photos without landmarks and splits are all in the index.
 
     Attributes:
-        name: of the data set in reports.
+        name: name of the data set in reports.
         protocol: `splits` asks the queries; `leave_one_out` puts queries and index together and asks every
             photo against the others, as Holidays and UKBench do.
         seed: the draw; the same images and seed always give the same splits, whatever the order of files.

@@ -77,7 +77,7 @@ def format_inventory(name: str, root: str | Path, items: list[Item]) -> str:
     """Return what is there and what is missing as text, with addresses and the command to run next.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         root: the data root.
         items: what was looked for, at least one.
     """

@@ -46,7 +46,9 @@ NAMES = {
     type=click.IntRange(100, 1_000_000),
     help="Draws of queries for the 95% intervals.",
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the draws.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the random resampling."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 @plain_errors
 def evaluate(
@@ -112,7 +114,7 @@ def summary(scores: pd.DataFrame, config: Any) -> dict[str, Any]:
     """Return the number of queries, and mean, low and high of every metric.
 
     Args:
-        scores: of the queries that count (`parts`).
+        scores: scores of the queries that count (`parts`).
         config: `BootstrapConfig` of the intervals.
 
     Returns:
@@ -131,7 +133,7 @@ def gain(scores: pd.DataFrame, baseline: pd.DataFrame, config: Any) -> dict[str,
     """Return mean, low and high of the gain in AP@100 over other scores of the same queries.
 
     Args:
-        scores: of the queries that count (`parts`).
+        scores: scores of the queries that count (`parts`).
         baseline: the other scores, row for row of the same queries.
         config: `BootstrapConfig` of the interval.
     """

@@ -38,7 +38,7 @@ class BackboneConfig(Configuration):
             (1280 channels for EfficientNet-Lite, whose last stage has 320). Earlier stages have finer cells.
         class_token: describe an image by the class token of a vision transformer, as a map of one cell (pool
             it with power 1), and not by its patches.
-        seed: of `random` weights.
+        seed: seed of `random` weights.
         mean: per-channel mean of the input in [0, 1]; None takes the network's own.
         std: per-channel deviation of the input; None takes the network's own.
     """
@@ -215,7 +215,7 @@ def load_by_name(network: Any, state: Mapping[str, Tensor], source: str) -> None
     """Load a state dict with timm's parameter names; the classifier may be absent or of another size.
 
     Args:
-        network: of timm, changed in place.
+        network: network of timm, changed in place.
         state: tensors by name, also with the prefixes of wrappers.
         source: where they come from, for messages.
 

@@ -34,7 +34,7 @@ class GlobalDescriptorConfig(Configuration):
         loader_threads: threads that decode and resize ahead of the network; None takes one a core beside a
             GPU (at most 16), and as many as the network has on a CPU, with which they take turns.
         device: `auto` takes the GPU when there is one; else a torch device.
-        precision: of the network's arithmetic; `auto` is float16 on a GPU and float32 on a CPU.
+        precision: precision of the network's arithmetic; `auto` is float16 on a GPU and float32 on a CPU.
         compile: run the network through torch.compile (pays off for many images of few shapes).
         storage: number type of the stored matrix.
         trained: take network, power and whitening layer from `trained_file` instead of `backbone.weights`.

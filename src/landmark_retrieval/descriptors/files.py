@@ -32,7 +32,7 @@ class DescriptorFile:
     """What a descriptor file holds.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         matrix: `[n, d]` as stored; of `.npy` and `.fvecs` a memory map.
         ids: str `[n]` from the file or from a list beside it, None where neither has any.
         ids_from: where the ids were read, in words.

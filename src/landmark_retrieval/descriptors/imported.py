@@ -78,7 +78,7 @@ def read_own_descriptors(
         photos: the raw table, in its own order.
         images: the prepared table of the same images.
         config: files and options.
-        weights: of the blend of several files.
+        weights: weights of the blend of several files.
 
     Raises:
         LandmarkRetrievalError: no files are given, or as of `read_descriptors` and `import_descriptors`.

@@ -35,7 +35,7 @@ class ImageBatch:
     """Images of one shape.
 
     Attributes:
-        positions: of the images in the sequence of paths.
+        positions: positions of the images in the sequence of paths.
         scales: one uint8 array `[b, h, w, 3]` a scale.
     """
 
@@ -57,8 +57,8 @@ def target_sizes(width: int, height: int, config: GlobalDescriptorConfig) -> tup
     The sizes follow from the rounded size at scale 1, so images that agree there agree at all scales.
 
     Args:
-        width: of the image in pixels.
-        height: of the image in pixels.
+        width: width of the image in pixels.
+        height: height of the image in pixels.
         config: `max_side`, `scales` and `size_multiple`.
     """
     step = config.size_multiple
@@ -76,7 +76,7 @@ def load_scales(path: Source, config: GlobalDescriptorConfig) -> tuple[Pixels, .
     """Return an image at all scales, each uint8 RGB `[h, w, 3]`, or the reason why it cannot be read.
 
     Args:
-        path: of the image file, or of a part of one.
+        path: path of the image file, or of a part of one.
         config: sizes, as in `target_sizes`.
     """
     try:

@@ -183,7 +183,7 @@ def make_blocks(
 
     Args:
         function: takes the numbers of consecutive rows, returns these rows.
-        shape: of the result.
+        shape: shape of the result.
         dtype: type of the result's values.
         rows: rows of a block, the last one may have fewer.
 

@@ -84,7 +84,7 @@ def format_table(
         counts: images of each split (`query`, `index`, `train`), for the same line.
         skipped: images that could not be read, for a line below the table.
         intervals: from `bootstrap.usage_intervals`, shown below the table.
-        confidence: of the intervals.
+        confidence: confidence of the intervals.
 
     Returns:
         Lines without a newline at the end; metrics with four decimals, "-" for what there is not. Where no

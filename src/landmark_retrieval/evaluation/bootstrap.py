@@ -29,7 +29,7 @@ class BootstrapConfig(Configuration):
     Attributes:
         resamples: draws of as many queries as there are.
         confidence: share of draws inside the interval.
-        seed: of the draws; the same seed draws the same queries for every variant.
+        seed: seed of the draws; the same seed draws the same queries for every variant.
     """
 
     resamples: int = Field(default=2000, ge=100, le=1_000_000)
@@ -42,7 +42,7 @@ class Interval:
     """A mean over queries and the interval around it.
 
     Attributes:
-        mean: of the queries that count.
+        mean: mean of the queries that count.
         low: lower bound.
         high: upper bound.
         queries: how many count. With fewer than about 20 the interval is too narrow, as a few queries cannot

@@ -84,7 +84,7 @@ def evaluate_protocol(
         ranking: int32 `[q, k]` index rows, best first, -1 where there is no result.
         table: the prepared image table.
         descriptors: `[n, d]`, a row for every row of the table.
-        config: of the confidence intervals, the defaults when None.
+        config: configuration of the confidence intervals, the defaults when None.
 
     Returns:
         For tables with junk images those of `revisited.evaluate_revisited`, and `<mAP>_low` and `<mAP>_high`

@@ -118,7 +118,7 @@ def score_revisited(
 
     Args:
         ranking: int32 `[q, n]` index rows, best first, -1 where there is no result.
-        truth: of the same queries.
+        truth: truth of the same queries.
         protocol: one of `PROTOCOLS`.
         ks: ranks of the precisions.
 
@@ -152,7 +152,7 @@ def evaluate_revisited(
 
     Args:
         ranking: int32 `[q, n]` index rows, best first, -1 where there is no result.
-        truth: of the same queries.
+        truth: truth of the same queries.
         ks: ranks of the precisions.
 
     Returns:

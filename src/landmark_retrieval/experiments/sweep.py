@@ -39,7 +39,7 @@ class SweepConfig(Configuration):
     """What is held out and tried.
 
     Attributes:
-        seed: of the draw of what is held out.
+        seed: seed of the draw of what is held out.
         query_fraction: share of a landmark's train images that become queries.
         train_fraction: share of a landmark's train images that keep their labels.
         max_landmarks: landmarks held out at most.

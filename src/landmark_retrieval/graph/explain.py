@@ -51,7 +51,7 @@ def explain_edge(
         index_start: table row of the first index image.
         train_start: table row of the first train image.
         bridge: voted labels, to name the train images of a label edge; None leaves them out.
-        names: of landmarks by number.
+        names: names of landmarks by number.
     """
     target = index_start + edge.target
     if edge.kind != LABEL_EDGE or bridge is None:

@@ -146,7 +146,7 @@ def check_edges(graph: CsrGraph, vertices: int, name: str) -> bool:
     Args:
         graph: lists of neighbours.
         vertices: number of vertices that the lists may name.
-        name: of the graph, for the message.
+        name: name of the graph, for the message.
 
     Returns:
         Whether every list is sorted by falling weight.

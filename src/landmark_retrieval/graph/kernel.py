@@ -29,11 +29,11 @@ def make_workspace(vertices: int, results: int, hubs: int, members: int, dtype: 
     """Return the arrays that one thread reuses for all its queries.
 
     Args:
-        vertices: of the index.
+        vertices: number of vertices of the index.
         results: most results a query can have (p, at most `vertices`).
         hubs: number of label hubs.
-        members: of the largest hub.
-        dtype: of the weights.
+        members: number of members of the largest hub.
+        dtype: dtype of the weights.
     """
     state = np.zeros(vertices, np.dtype([("best", dtype), ("stamp", np.dtype(dtype).str.replace("f", "i"))]))
     heap = np.dtype(

@@ -37,8 +37,8 @@ class TextGraph:
     """A graph that was read from text.
 
     Attributes:
-        query_ids: of the q leading lines.
-        index_ids: of the n other lines.
+        query_ids: query ids of the q leading lines.
+        index_ids: index ids of the n other lines.
         queries: lists of the queries: index rows and float64 weights as stored.
         index: lists of the index vertices, as stored.
         dropped: number of edges that lead to a query and were left out (their neighbour is -1).
@@ -73,7 +73,7 @@ def read_text_graph(
     """Read a graph.
 
     Args:
-        path: of the text file; blank lines are skipped.
+        path: path of the text file; blank lines are skipped.
         num_queries: number of leading lines that are queries.
         neighbors: use the first so many neighbours of each line, all when None.
         threads: most threads to use, 0 for all.
@@ -111,9 +111,9 @@ def write_text_ranking(
     """Write a ranking.
 
     Args:
-        path: of the text file.
-        query_ids: of the q queries.
-        index_ids: of the n index images.
+        path: path of the text file.
+        query_ids: query ids of the q queries.
+        index_ids: index ids of the n index images.
         ranking: int32 `[q, p]` index rows, -1 padded.
 
     Raises:

@@ -16,7 +16,7 @@ class OptionalJSONDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
     """A JSON object; without its file an empty one, so that a pipeline may depend on what was never made.
 
     Args:
-        filepath: of the JSON file; infinite numbers are kept.
+        filepath: filepath of the JSON file; infinite numbers are kept.
         metadata: for plugins such as kedro-viz.
     """
 

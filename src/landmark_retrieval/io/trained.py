@@ -23,8 +23,8 @@ class TrainedDescriptorDataset(AbstractDataset[TrainingPlan, TrainedDescriptor])
     Metrics go to the active MLflow run as they happen, as `training.<name>.loss` and so on over epochs.
 
     Args:
-        filepath: of the file; checkpoints lie in the folder `<filepath without suffix>_checkpoint`.
-        name: of the descriptor, for metrics.
+        filepath: filepath of the file; checkpoints lie in the folder `<filepath without suffix>_checkpoint`.
+        name: name of the descriptor, for metrics.
         metadata: for plugins such as kedro-viz.
     """
 

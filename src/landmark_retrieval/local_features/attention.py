@@ -23,7 +23,7 @@ class AttentionHead(nn.Module):
     dict has `hidden.weight` [h, c, 1, 1], `hidden.bias` [h], `score.weight` [1, h, 1, 1], `score.bias` [1].
 
     Args:
-        channels: of the feature map.
+        channels: channels of the feature map.
         hidden: channels between the convolutions.
     """
 
@@ -48,7 +48,7 @@ def load_attention(file: str | Path, channels: int | None = None) -> AttentionHe
 
     Args:
         file: state dict as `save_attention` writes it; the hidden width is taken from it.
-        channels: of the feature map that the head is for; None takes what the file says.
+        channels: channels of the feature map that the head is for; None takes what the file says.
 
     Raises:
         LandmarkRetrievalError: the file is missing, damaged, or of a head for other features.

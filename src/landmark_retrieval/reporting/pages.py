@@ -30,7 +30,7 @@ class Findings:
 
     Attributes:
         rankings: per variant int32 `[q, any]` index rows, -1 padded; in the order of the ablation.
-        traversals: of the variants that traverse the graph.
+        traversals: traversals of the variants that traverse the graph.
         similarities: per variant float32 of the ranking's shape, the similarity of each result; may be
             missing for any variant. Traversed variants show the weight of the edge that led to the result.
         pairs: the pairs of images that verification tried, columns `row_a`, `row_b` (table rows,
@@ -62,7 +62,7 @@ def query_pages(findings: Findings, images: pd.DataFrame, config: ReportConfig) 
     """Choose queries and gather what every variant found for them.
 
     Args:
-        findings: of all queries.
+        findings: findings of all queries.
         images: the prepared image table.
         config: what to show.
 

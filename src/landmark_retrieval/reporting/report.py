@@ -79,7 +79,7 @@ class Chain:
 
     Attributes:
         variant: name of the variant.
-        rank: of the result, from 1.
+        rank: rank of the result, from 1.
         correct: whether the result is relevant, None where that is not known.
         steps: at least one; the last one leads to the result.
     """
@@ -95,7 +95,7 @@ class VariantResults:
     """What one variant found for one query.
 
     Attributes:
-        name: of the variant.
+        name: name of the variant.
         average_precision: AP@100, NaN when the query does not count.
         rows: table rows of the first results.
         correct: whether each is relevant, None where that is not known.
@@ -167,7 +167,7 @@ class ReportContent:
     Attributes:
         pages: queries to show.
         pictures: table row to JPEG file, from `thumbnails`; a grey square stands in for a missing one.
-        image_ids: of all table rows.
+        image_ids: image ids of all table rows.
         ablation: the ablation table.
         skipped: images that could not be used: `image_id`, `reason`.
         counts: images of each split.
@@ -219,7 +219,7 @@ def extremes(average_precision: NDArray[np.float64], count: int) -> dict[str, li
 
     Args:
         average_precision: float64 `[v, q]`, variants in order; queries with NaN are left out.
-        count: of each, at most half of the queries.
+        count: count of each, at most half of the queries.
 
     Returns:
         `best` and `worst`: query rows with their AP of the last variant, the best and the worst first; an
@@ -243,7 +243,7 @@ def choose_queries(average_precision: NDArray[np.float64], count: int, seed: int
     Args:
         average_precision: float64 `[v, q]`, variants in order; queries with NaN come last.
         count: queries to choose.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
         int64 `[min(count, q)]` query rows: improved, worsened, unchanged,

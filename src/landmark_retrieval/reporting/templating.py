@@ -13,7 +13,7 @@ def template(name: str, package: str = "reporting") -> Template:
 
     Args:
         name: file in the package's folder `templates`.
-        package: of this project; the style sheets of `reporting` are there for all.
+        package: package of this project; the style sheets of `reporting` are there for all.
     """
     environment = Environment(
         loader=ChoiceLoader(

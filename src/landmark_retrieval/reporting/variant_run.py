@@ -14,7 +14,7 @@ class VariantRun:
     """One variant of one `kedro run`, ready to be logged.
 
     Attributes:
-        name: of the variant and of its MLflow run.
+        name: name of the variant and of its MLflow run.
         parameters: nested parameters, logged flat.
         metrics: logged under the names that `evaluation.gld` gives them.
         tags: searchable facts (data set, versions).

@@ -21,7 +21,7 @@ class PhotoPage:
     """What is shown of one photo.
 
     Attributes:
-        name: of the photo.
+        name: name of the photo.
         picture: address of its picture (may be a data URL).
         found: what was found; None where the photo could not be read.
         problem: why it could not be read.

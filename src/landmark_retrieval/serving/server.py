@@ -44,7 +44,7 @@ def create_app(
     """Return the application.
 
     Args:
-        search: of the index.
+        search: search of the index.
         data_set: its name.
         max_mib: largest upload in MiB; larger ones are answered with 413 before they are read to the end.
         hosts: host names that requests may name (against DNS rebinding); `*` for any.

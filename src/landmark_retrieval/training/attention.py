@@ -51,11 +51,11 @@ class AttentionTrainingConfig(Configuration):
     Attributes:
         epochs: each shows every image once.
         images_per_step: images whose gradients make one step.
-        learning_rate: of Adam.
+        learning_rate: learning rate of Adam.
         hidden: channels between the head's convolutions (the paper: 512).
         smallest_scale: images are shrunk at random down to this factor of `local_features.max_side`, as the
             paper crops and rescales them at random.
-        seed: of every draw.
+        seed: seed of all random choices.
     """
 
     epochs: int = Field(default=10, ge=1)
@@ -107,7 +107,7 @@ class AttentionPlan:
         """Train, and return the head.
 
         Args:
-            folder: of the checkpoint, written after each epoch.
+            folder: folder of the checkpoint, written after each epoch.
             log: takes `loss` and `accuracy` on the views of an epoch, and its number.
         """
         config, device = self.config, choose_device()

@@ -33,7 +33,7 @@ def draw_batches(
         labels: int64 `[n]`, 0 to l - 1, of the train images.
         landmarks_per_batch: landmarks in a batch, at most l.
         images_per_landmark: images of each.
-        seed: of the epoch.
+        seed: seed of the epoch.
         alike: int64 `[l, m]` other landmarks, most alike first.
 
     Returns:
@@ -60,7 +60,7 @@ def draw_batches(
     return np.stack(batches)
 
 
-def landmarks_alike(
+def most_similar_landmarks(
     descriptors: NDArray[np.float32], labels: NDArray[np.int64], most: int
 ) -> NDArray[np.int64]:
     """Return for each landmark the others that look most like it: those of its hardest negatives.

@@ -21,7 +21,7 @@ def write_checkpoint(file: Path, fingerprint: str, content: Mapping[str, Any]) -
 
     Args:
         file: to write; its folder is made.
-        fingerprint: of the images and parameters that the content depends on.
+        fingerprint: fingerprint of the images and parameters that the content depends on.
         content: tensors, numbers, texts, and lists and dicts of them.
     """
     with whole_file(file) as temporary:
@@ -32,7 +32,7 @@ def read_checkpoint(file: Path, fingerprint: str) -> dict[str, Any] | None:
     """Return what `write_checkpoint` wrote, on the CPU; None where there is nothing of use.
 
     Args:
-        file: of the checkpoint; a damaged one is named in the log.
+        file: file of the checkpoint; a damaged one is named in the log.
         fingerprint: that it must have; another one is named in the log.
     """
     if not file.exists():

@@ -48,9 +48,9 @@ class TrainingConfig(Configuration):
         held_out: share of each landmark's train images that are kept out and on whose retrieval
             training stops early; 0 trains on all of them to the end.
         patience: epochs without a better mAP on the held-out images after which training stops.
-        precision: of the network's arithmetic; `auto` is bfloat16 on a GPU and float32 on a CPU.
+        precision: precision of the network's arithmetic; `auto` is bfloat16 on a GPU and float32 on a CPU.
         checkpoint_steps: steps between checkpoints (what is lost at most by a kill).
-        seed: of every draw.
+        seed: seed of all random choices.
         register_as: name of a model in MLflow's registry that gets the result as a new version; None
             registers nothing.
     """

@@ -18,8 +18,8 @@ def held_out_images(labels: NDArray[np.int64], share: float, seed: int) -> NDArr
 
     Args:
         labels: int64 `[n]`.
-        share: of each landmark's images.
-        seed: of the draw.
+        share: share of each landmark's images.
+        seed: seed of the draw.
 
     Returns:
         bool `[n]`; every landmark keeps at least two images to train on.

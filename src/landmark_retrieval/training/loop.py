@@ -29,7 +29,7 @@ from landmark_retrieval.descriptors.trained import TrainedDescriptor
 from landmark_retrieval.images import Source, source_contents
 from landmark_retrieval.runtime.devices import choose_device
 from landmark_retrieval.runtime.heap import retained_heap
-from landmark_retrieval.training.batches import batches_per_epoch, draw_batches, landmarks_alike
+from landmark_retrieval.training.batches import batches_per_epoch, draw_batches, most_similar_landmarks
 from landmark_retrieval.training.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
 from landmark_retrieval.training.config import (
     HEAD_FACTOR,
@@ -78,7 +78,7 @@ class TrainingPlan:
         """Train, and return the best weights.
 
         Args:
-            folder: of the checkpoint.
+            folder: folder of the checkpoint.
             log: takes metrics and the epoch they belong to.
         """
         return _Training(self, Path(folder), log or (lambda metrics, epoch: None)).run()
@@ -226,7 +226,9 @@ class _Training:
             random = np.random.default_rng((config.seed, self.state.epoch, 1))
             pool = np.sort(random.permutation(len(self.plan.labels))[:MINING_POOL])
             descriptors = self._describe([self.plan.sources[row] for row in pool])
-            alike = landmarks_alike(descriptors, self.plan.labels[pool], config.landmarks_per_batch - 1)
+            alike = most_similar_landmarks(
+                descriptors, self.plan.labels[pool], config.landmarks_per_batch - 1
+            )
         return draw_batches(
             self.plan.labels,
             config.landmarks_per_batch,
