@@ -150,7 +150,7 @@ def test_stages_killed_at_a_random_moment_and_resumed(
     kill_after(project_with_results, command, early(len(missing)))
     done = project_with_results.shards()
     assert set(done) < before, "the run was over before it was killed"
-    succeed_apart(project_with_results, command)
+    project_with_results.succeed("--pipelines", STAGES)
     after = project_with_results.shards()
     assert {file: after[file] for file in done} == done, "finished shards are not computed again"
     assert shard_bytes(project_with_results) == shard_bytes(finished_project)

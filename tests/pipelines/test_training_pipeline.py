@@ -40,10 +40,10 @@ def test_trained_descriptors_are_tracked_registered_and_used(project_with_result
         for name, file in files.items()
         for option in (f"{name}.trained=true", f"{name}.trained_file={file.relative_to(project.root)}")
     ]
-    project.succeed("--params", ",".join(options))
+    project.succeed("--to-nodes", "evaluation.blend.evaluate", "--params", ",".join(options))
     trained = np.array(project.load("blend.descriptors").matrix)
     assert trained.shape[0] == untrained.shape[0] and np.abs(trained - untrained).max() > 1e-3
-    assert project.table()["mAP_at_100"].between(0, 1).all()
+    assert 0 <= project.load("blend.metrics")["mAP_at_100"] <= 1
 
 
 def test_what_a_sweep_chooses_is_tracked_and_read_by_the_next_run(
@@ -64,15 +64,14 @@ def test_what_a_sweep_chooses_is_tracked_and_read_by_the_next_run(
             "order": ["row"],
         }
     )
-    project.succeed("--pipelines", "features")
-    project.succeed("--pipelines", "egt_sweep")
+    project.succeed("--pipelines", "features,egt_sweep")
     points = [run for run in project.mlflow_runs() if run.data.tags.get("sweep") == "egt"]
     assert {float(run.data.params["t"]) for run in points} >= {0.15, float("inf")}
     assert {run.data.tags["commit"] for run in points} == {project.load("run_facts")["commit"]}
     chosen = [run for run in points if run.data.tags["chosen"] == "True"]
     best = max(run.data.metrics["held_out_mAP_at_100"] for run in points)
     assert best in {run.data.metrics["held_out_mAP_at_100"] for run in chosen}
-    project.succeed("--pipelines", "knn_graph,spatial_verification,egt")
+    project.succeed("--nodes", "blend_qe_sv_egt.settle_options")
     options = project.load("egt_options")
     (file,) = project.root.glob("data/06_models/**/chosen_options.json")
     written = json.loads(file.read_text(encoding="utf-8"))
