@@ -56,7 +56,7 @@ def test_failure_within_a_variants_run_marks_both(
     assert "the disk is full" in project_with_results.refuse("--nodes", "evaluation.log_mlflow_run_of_blend")
     runs = by_name(project_with_results.mlflow_runs())
     assert {name: run.info.status for name, run in runs.items()} == {
-        "tiny: __default__": "FAILED",
+        "tiny": "FAILED",
         "blend": "FAILED",
     }
 
@@ -89,7 +89,7 @@ def test_a_run_of_the_caller_is_used_and_stays_open(project_with_results: Projec
 
 
 def test_parameters_are_logged_flat(finished_project: Project) -> None:
-    parent = by_name(finished_project.mlflow_runs())["tiny: __default__"]
+    parent = by_name(finished_project.mlflow_runs())["tiny"]
     parameters = parent.data.params
     assert parameters["verification.ransac.method"] == "pydegensac"
     assert parameters["local_features.extractor.name"] == "sift"

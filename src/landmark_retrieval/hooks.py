@@ -22,6 +22,7 @@ from landmark_retrieval.configuration import unknown_option
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation.ablation import VARIANTS
 from landmark_retrieval.io import ImageFolderDataset
+from landmark_retrieval.io.mlflow_parent import end_killed_runs, identifying_tags, run_name
 from landmark_retrieval.pipeline_registry import STAGES
 from landmark_retrieval.runtime.run_facts import run_facts
 from landmark_retrieval.runtime.sharding import ShardPlan
@@ -194,7 +195,7 @@ class ExperimentHooks(MlflowHook):
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
     ) -> None:
-        """Open the run of this `kedro run`, named after its data set and its pipelines.
+        """Open the run of this `kedro run`, named after its data set and what was overridden.
 
         A run that the caller has opened keeps its name.
         """
@@ -204,9 +205,27 @@ class ExperimentHooks(MlflowHook):
         data_set = DataSetConfig.model_validate(catalog.load("params:data_set")).name
         if run is None or not data_set or self._already_active_mlflow:
             return
-        mlflow.set_tag("data_set", data_set)
+        commit = run_facts(Path(run_params["project_path"]))["commit"]
+        mlflow.set_tags({"data_set": data_set, **identifying_tags(commit)})
         if self.mlflow_config.tracking.run.name is None:
-            mlflow.MlflowClient().update_run(run.info.run_id, name=f"{data_set}: {run.info.run_name}")
+            name = run_name(
+                data_set, run_params.get("pipeline_names") or (), run_params["runtime_params"] or {}
+            )
+            mlflow.MlflowClient().update_run(run.info.run_id, name=name)
+        for killed in end_killed_runs(run.info.experiment_id):
+            logger.warning("MLflow run '%s' was killed; it is marked so", killed)
+
+    @hook_impl
+    def after_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
+    ) -> None:
+        """Give the run the main metric of each variant that it measured, and end it."""
+        if mlflow.active_run() is not None and not self._already_active_mlflow:
+            for name in sorted(pipeline.all_outputs() & {f"{variant}.metrics" for variant in VARIANTS}):
+                score = catalog.load(name).get("mAP_at_100")
+                if score is not None:
+                    mlflow.log_metric(f"{name.removesuffix('.metrics')}.mAP_at_100", score)
+        super().after_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
 
     @hook_impl
     def before_node_run(

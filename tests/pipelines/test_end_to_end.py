@@ -156,7 +156,7 @@ def test_second_run_reuses_shards_and_repeats_the_table(
     project_with_results.succeed("--pipelines", "evaluation")
     runs = project_with_results.mlflow_runs()
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    assert [parent.info.run_name for parent in parents] == ["tiny: __default__", "tiny: evaluation"]
+    assert [parent.info.run_name for parent in parents] == ["tiny", "tiny: evaluation"]
     assert {parent.data.tags["data_set"] for parent in parents} == {"tiny"}
     for parent in parents:
         names = {
