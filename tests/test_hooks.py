@@ -35,7 +35,7 @@ def test_failing_node_marks_the_run_and_keeps_artifacts(
     index_graph = project_with_results.root / "data" / "05_model_input" / "tiny" / "index_graph"
     shutil.rmtree(index_graph)
     before = project_with_results.shards()
-    monkeypatch.setattr(egt_nodes, "explore_exploit", fail)
+    monkeypatch.setattr(egt_nodes, "traverse_trusted", fail)
     assert project_with_results.refuse("--pipelines", "egt") == "the disk is full"
     (run,) = project_with_results.mlflow_runs()
     assert run.info.status == "FAILED"
