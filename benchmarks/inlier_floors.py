@@ -23,14 +23,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from landmark_retrieval.collection import DataSetConfig, prepare_image_table, read_image_folder
+from landmark_retrieval.images import image_sources, photo_keys
 from landmark_retrieval.local_features import (
     LocalFeaturesConfig,
     LocalFeatureStore,
+    extract_local_features,
     fit_local_pca,
-    plan_local_extraction,
 )
-from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardStore
-from landmark_retrieval.verification import VerificationConfig, collect_pairs, plan_verification
+from landmark_retrieval.runtime.sharding import ExecutorConfig
+from landmark_retrieval.runtime.store import Store
+from landmark_retrieval.verification import VerificationConfig, verify_pairs
 from landmark_retrieval.verification.floors import floor_from_unrelated
 
 EXTRACTORS = ("aliked", "disk", "xfeat", "sift", "delf")
@@ -64,8 +66,9 @@ def measure(name: str, arguments: argparse.Namespace, store: Path) -> dict[str, 
     (_, first), (whole, second) = (read(folder, arguments.images) for folder in arguments.sets)
     table = pd.concat([first, second], ignore_index=True)
     executor = ExecutorConfig(backend="loky", workers=arguments.workers)
-    features = ShardStore(str(store / name / "features"))
-    features.run(plan_local_extraction(table, config, ExecutorConfig(), fit_local_pca(whole, config)))
+    kept, keys = Store(str(store)), photo_keys(image_sources(table))
+    pca = fit_local_pca(whole, config)
+    features = extract_local_features(table, keys, kept, config, ExecutorConfig(), pca)
     reader = LocalFeatureStore(features)
     verification = VerificationConfig(min_inliers=ESTIMATED_FROM)
     counts = {}
@@ -73,13 +76,11 @@ def measure(name: str, arguments: argparse.Namespace, store: Path) -> dict[str, 
         ("unrelated", unrelated_pairs(len(first), len(second), arguments.pairs)),
         ("same", same_place_pairs(first)),
     ):
-        verified = ShardStore(str(store / name / kind))
-        verified.run(plan_verification(pairs, reader, verification, executor))
-        counts[kind] = collect_pairs(verified)["inliers"].to_numpy()
+        counts[kind] = verify_pairs(pairs, reader, kept, verification, executor)["inliers"].to_numpy()
     floor = floor_from_unrelated(counts["unrelated"])
     return {
         "extractor": name,
-        "ms an image": round(1e3 * features.seconds() / len(table)),
+        "ms an image": round(1e3 * kept.work[0].seconds / len(table)),
         "keypoints": round(float(np.mean([len(reader.get(row)) for row in range(len(table))]))),
         "unrelated pairs": len(counts["unrelated"]),
         **{

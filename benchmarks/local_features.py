@@ -23,17 +23,17 @@ from benchmarks.ransac import Run
 from landmark_retrieval.collection import relevant_index_rows
 from landmark_retrieval.evaluation import evaluate_variant
 from landmark_retrieval.experiments.qe_variants import Verified, rank_expanded
+from landmark_retrieval.images import image_sources, photo_keys
 from landmark_retrieval.knn import KnnConfig
 from landmark_retrieval.local_features import LocalFeaturesConfig, LocalFeatureStore, fit_local_pca
 from landmark_retrieval.local_features.config import ExtractorConfig
-from landmark_retrieval.local_features.extraction import plan_local_extraction
-from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardStore
+from landmark_retrieval.local_features.extraction import extract_local_features
+from landmark_retrieval.runtime.sharding import ExecutorConfig
+from landmark_retrieval.runtime.store import Store
 from landmark_retrieval.verification import (
     ExpansionConfig,
     VerificationConfig,
-    collect_pairs,
-    floor_of,
-    plan_verification,
+    verify_pairs,
 )
 
 EXTRACTORS = ("aliked", "disk", "xfeat", "sift", "delf")
@@ -47,17 +47,15 @@ def measure(run: Run, extractor: str, attention: str | None) -> str:
     )
     with tempfile.TemporaryDirectory() as folder:
         pca = fit_local_pca(run.images, config)
-        store = ShardStore(str(Path(folder) / "features"))
+        store, keys = Store(folder), photo_keys(image_sources(run.images))
         start = time.perf_counter()
-        store.run(plan_local_extraction(run.images, config, pca=pca))
+        features = LocalFeatureStore(extract_local_features(run.images, keys, store, config, pca=pca))
         seconds = time.perf_counter() - start
-        features = LocalFeatureStore(store)
         keypoints = sum(len(features.get(row)) for row in range(len(run.images)))
-        size = sum(file.stat().st_size for file in (Path(folder) / "features").glob("*.npz"))
-        verified = ShardStore(str(Path(folder) / "verified"))
+        size = sum(file.stat().st_size for file in (Path(folder) / "local_features").rglob("*.npz"))
         executor = ExecutorConfig(backend="loky")
-        verified.run(plan_verification(run.rows, features, VerificationConfig(), executor))
-        pairs, floor = collect_pairs(verified), floor_of(verified)
+        pairs = verify_pairs(run.rows, features, store, VerificationConfig(), executor)
+        floor = VerificationConfig().floor(features.extractor)
     inliers, same = pairs["inliers"].to_numpy(), run.same_place()
     found = Verified(**{**vars(run.verified), "pairs": pairs, "min_inliers": floor})
     relevant = relevant_index_rows(run.images)

@@ -29,7 +29,6 @@ from landmark_retrieval.experiments.qe_variants import Verified, rank_expanded
 from landmark_retrieval.io import ArrayBundleDataset
 from landmark_retrieval.knn import KnnConfig
 from landmark_retrieval.local_features import LocalFeatureStore
-from landmark_retrieval.runtime.sharding import ShardStore
 from landmark_retrieval.verification import (
     ExpansionConfig,
     RansacConfig,
@@ -38,7 +37,7 @@ from landmark_retrieval.verification import (
 )
 from landmark_retrieval.verification.floors import floor_from_unrelated
 from landmark_retrieval.verification.matching import match
-from landmark_retrieval.verification.pairs import floor_of, long_side, pair_seed
+from landmark_retrieval.verification.pairs import long_side, pair_seed
 from landmark_retrieval.verification.ransac import REFERENCE_SIDE
 
 METHODS = ("pydegensac", "opencv_usac", "poselib")
@@ -68,17 +67,18 @@ class Run:
         rows = SplitRows.from_table(images)
         descriptors = bundle(f"04_feature/{name}/blend/descriptors", "descriptors.Descriptors")
         inputs = root / "05_model_input" / name
+        stored = bundle(f"03_primary/{name}/local_features_of_rows", "local_features.StoredFeatures")
         return cls(
             name,
             images,
-            LocalFeatureStore(ShardStore(str(root / "03_primary" / name / "local_features"))),
+            LocalFeatureStore(stored),
             Verified(
                 descriptors.part(rows.query),
                 descriptors.part(rows.index),
                 bundle(f"05_model_input/{name}/blend/knn_graph", "knn.KnnGraph"),
                 pd.read_parquet(inputs / "verified_pairs.parquet"),
                 VerificationConfig().candidates,
-                floor_of(ShardStore(str(inputs / "verification_shards"))),
+                VerificationConfig().floor(stored.extractor),
             ),
         )
 
@@ -120,7 +120,7 @@ def count_inliers(
 ) -> tuple[NDArray[np.int64], float]:
     """Return the inliers of every pair and the milliseconds a pair."""
     config = RansacConfig(method=method)
-    seeds = [pair_seed(seed, int(a), int(b)) for a, b in rows]
+    seeds = [pair_seed(seed, f"{a} {b}") for a, b in rows.tolist()]
     start = time.perf_counter()
     counts = [
         int(estimate_homography(a, b, config, one, floor)[1].sum())

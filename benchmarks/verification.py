@@ -24,9 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from landmark_retrieval.io import ArrayBundleDataset
 from landmark_retrieval.local_features import LocalFeatureStore
-from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardStore
-from landmark_retrieval.verification import VerificationConfig, plan_verification
+from landmark_retrieval.runtime.sharding import ExecutorConfig
+from landmark_retrieval.runtime.store import Store
+from landmark_retrieval.verification import VerificationConfig, verify_pairs
 from landmark_retrieval.verification.matching import match
 from landmark_retrieval.verification.pairs import pair_seed, verify_pair
 
@@ -68,7 +70,7 @@ def seconds_per_pair(function: Callable[[Any, Any, int], Any], pairs: Pairs, rep
 def compare_on_one_core(
     store: LocalFeatureStore, rows: NDArray[np.int64], config: VerificationConfig
 ) -> None:
-    half = [(store.get(int(a)), store.get(int(b)), pair_seed(0, int(a), int(b))) for a, b in rows]
+    half = [(store.get(int(a)), store.get(int(b)), pair_seed(0, f"{a} {b}")) for a, b in rows.tolist()]
     whole = [
         tuple(type(f)(f.keypoints, np.float32(f.descriptors), f.scores, f.scales) for f in pair[:2])
         for pair in half
@@ -98,9 +100,9 @@ def scale_over_processes(
             # The first plan starts the processes and compiles, the second is timed. Its pairs lie in several
             # shards, as a single one would be computed in this process.
             few = rows[:: max(1, len(rows) // 32)]
-            ShardStore(f"{folder}/warm").run(plan_verification(few, store, config, executor))
+            verify_pairs(few, store, Store(f"{folder}/warm"), config, executor)
             start = time.perf_counter()
-            ShardStore(f"{folder}/timed").run(plan_verification(rows, store, config, executor))
+            verify_pairs(rows, store, Store(f"{folder}/timed"), config, executor)
             seconds[workers] = time.perf_counter() - start
         print(f"{workers} processes, end to end: {len(rows) / seconds[workers]:.0f} pairs/s")
     print(f"1 -> 2 processes: {seconds[1] / seconds[2]:.2f} times as fast")
@@ -108,13 +110,16 @@ def scale_over_processes(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("features", help="folder of a local-feature store")
+    parser.add_argument("features", help="folder of a run's artifact `local_features`")
     parser.add_argument("--pairs", type=int, default=400)
     arguments = parser.parse_args()
-    store = LocalFeatureStore(ShardStore(arguments.features))
+    entry = ArrayBundleDataset(
+        filepath=arguments.features, bundle="landmark_retrieval.local_features.StoredFeatures"
+    )
+    store = LocalFeatureStore(entry.load())
     images = store.images
     rows = draw_pairs(images, arguments.pairs)
-    config = VerificationConfig(shard_size=16).resolve(store.manifest()["metadata"].get("extractor"))
+    config = VerificationConfig(shard_size=16).resolve(store.extractor)
     print(f"{images} images, {len(rows)} pairs, floor {config.min_inliers}, {config.matching}")
     with threadpool_limits(1):
         compare_on_one_core(store, rows, config)

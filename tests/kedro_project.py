@@ -133,7 +133,7 @@ class Project:
         found = {}
         for folder, _, names in os.walk(self.root / "data"):  # goes on where a folder has just vanished
             for name in names:
-                if name.endswith(".npz"):
+                if name.endswith(".npz") and name != "index.npz":
                     with suppress(FileNotFoundError):
                         found[Path(folder, name)] = Path(folder, name).stat().st_mtime_ns
         return found

@@ -5,6 +5,7 @@ import shutil
 from typing import Any
 
 import mlflow
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
@@ -108,16 +109,32 @@ def test_time_is_measured_of_nodes_and_adds_up_for_variants(finished_project: Pr
         assert timing["variants"][variant] == pytest.approx(total, abs=0.01)
 
 
-def test_stored_shards_count_the_time_they_took(project_with_results: Project) -> None:
-    name = "gem.extract_descriptors"
-    folder = project_with_results.root / "data/03_primary/tiny/gem/raw_descriptors"
-    for file in folder.glob("*.seconds"):
-        file.write_text("50.0")
-    shards = len(list(folder.glob("*.npz")))
+def test_what_the_store_holds_counts_the_time_it_took(project_with_results: Project) -> None:
+    name = "gem.fit_region_whitening"
+    project_with_results.succeed("--nodes", name)
+    for kind in ("pooled_gem", "region_whitening_gem"):
+        for index in project_with_results.root.glob(f"data/03_primary/store/{kind}/*/index.npz"):
+            with np.load(index) as file:
+                stored = {name: file[name] for name in file.files}
+            np.savez(index, **{**stored, "seconds": np.full_like(stored["seconds"], 50)})
     project_with_results.succeed("--nodes", name)
     timing = project_with_results.load("stage_seconds")
-    assert timing["nodes"][name] == pytest.approx(50.0 * shards)
+    # 14 photos, of which 11 are looked up once more to learn the layer from them.
+    assert timing["nodes"][name] == pytest.approx(50.0 * (14 + 11 + 1))
     assert all(seconds > 50 for seconds in timing["variants"].values())
+
+
+def test_a_run_counts_what_it_computed_in_the_log_and_in_mlflow(
+    project_with_results: Project, finished_project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = by_name(finished_project.mlflow_runs())["tiny: __default__"].data.metrics
+    assert first["photos_described"] == 3 * 14  # two networks and local features
+    assert first["pairs_verified"] == len(finished_project.load("verified_pairs"))
+    with caplog.at_level("INFO"):
+        project_with_results.succeed("--params", "verification.min_inliers=20")
+    assert "nothing to do: all descriptions of photos (" in caplog.text
+    again = by_name(project_with_results.mlflow_runs())["tiny: __default__"].data.metrics
+    assert again["photos_described"] == again["pairs_verified"] == 0
 
 
 def test_damaged_timings_do_not_stop_a_run(project_with_results: Project) -> None:

@@ -18,6 +18,7 @@ from landmark_retrieval.commands.evaluate import evaluate
 from landmark_retrieval.commands.photos import check_photos
 from landmark_retrieval.commands.search import search
 from landmark_retrieval.commands.serve import serve
+from landmark_retrieval.commands.store import store
 from landmark_retrieval.configuration import unknown_option
 from landmark_retrieval.errors import LandmarkRetrievalError
 
@@ -190,4 +191,5 @@ cli.add_command(data_set)
 cli.add_command(collection)
 cli.add_command(search)
 cli.add_command(serve)
+cli.add_command(store)
 cli.add_command(convert_checkpoint)

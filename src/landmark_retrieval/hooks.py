@@ -26,6 +26,7 @@ from landmark_retrieval.io.mlflow_parent import end_killed_runs, identifying_tag
 from landmark_retrieval.pipeline_registry import STAGES
 from landmark_retrieval.runtime.run_facts import run_facts
 from landmark_retrieval.runtime.sharding import ShardPlan
+from landmark_retrieval.store_hooks import stores_of
 
 with warnings.catch_warnings(record=True):
     # MLflow warns of a class of kedro-mlflow, whatever the filters say.
@@ -137,7 +138,14 @@ class TimingHooks:
     def __init__(self) -> None:
         self._started: dict[str, float] = {}
         self._seconds: dict[str, float] = {}
+        self._stored: dict[str, float] = {}
         self._catalog: CatalogProtocol | None = None
+
+    @hook_impl
+    def after_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
+        """Note what the results of a node took, whenever they were computed."""
+        for store in stores_of(inputs):
+            self._stored[node.name] = sum(work.seconds for work in store.work)
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], catalog: CatalogProtocol) -> None:
@@ -158,6 +166,7 @@ class TimingHooks:
         seconds = time.perf_counter() - self._started[node.name]
         if isinstance(data, ShardPlan) and self._catalog is not None:
             seconds = max(seconds, self._catalog.load(dataset_name).seconds())
+        seconds = max(seconds, self._stored.get(node.name, 0.0))
         self._seconds[node.name] = round(seconds, 3)
         self._store()
 

@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -56,7 +56,17 @@ TRANSIENT = frozenset(
 
 
 class UnreadableImageError(Exception):
-    """A single image cannot be used; callers skip it, count it and report it by name."""
+    """A single image cannot be used; callers skip it, count it and report it by name.
+
+    Args:
+        reason: in words.
+        passing: whether the same bytes may be read another time (a file that is missing, may not be opened
+            or whose disk fails), so that nobody keeps this.
+    """
+
+    def __init__(self, reason: str, passing: bool = False) -> None:
+        super().__init__(reason)
+        self.passing = passing
 
 
 @dataclass(frozen=True)
@@ -215,11 +225,13 @@ def load_image(
     except (UnreadableImageError, MemoryError):
         raise
     except FileNotFoundError:
-        raise UnreadableImageError("file not found") from None
+        raise UnreadableImageError("file not found", passing=True) from None
     except UnidentifiedImageError:
         raise UnreadableImageError(f"cannot be decoded ({_unknown(path)})") from None
     except Exception as error:  # decoders raise many types on damaged files
         _raise_if_transient(path, error)
+        if isinstance(error, OSError) and error.errno is not None:  # of the system, not of a decoder
+            raise UnreadableImageError(f"cannot be read ({error.strerror})", passing=True) from None
         raise UnreadableImageError(f"cannot be decoded ({type(error).__name__}: {error})") from None
     if min(rgb.size) < MIN_SIDE:
         raise UnreadableImageError(f"{rgb.width}x{rgb.height} pixels, below {MIN_SIDE} on one side")
@@ -368,24 +380,35 @@ def _part(source: Source) -> list[float | str]:
     return [*source.box] if isinstance(source, CroppedImage) else []
 
 
-def image_shards(
-    table: pd.DataFrame, size: int, contents: Sequence[str] | NDArray[np.str_] | None = None
-) -> Iterator[tuple[int, list[Source], list[object]]]:
-    """Cut the images of a table into consecutive shards.
+def photo_keys(
+    sources: Sequence[Source], contents: Sequence[str] | NDArray[np.str_] | None = None
+) -> NDArray[np.str_]:
+    """Return what results of photos are kept by: digest of the bytes, crop box, turn.
 
     Args:
-        table: `image_id`, `path`, and optionally `crop`.
-        size: images of a shard, the last one may have fewer.
-        contents: `content_digest` of each, and of rows behind them that are not asked for; read when None.
+        sources: images, or parts of them.
+        contents: `content_digest` of each; read now when None.
 
-    Yields:
-        Row of the first image, the images, and what the fingerprint of the shard holds of them.
+    Returns:
+        `[n]`, such as `9f86d081884c7d65`, `9f86d081884c7d65@10,20,300,400` or `9f86d081884c7d65+90`; "" for
+        files that cannot be read.
     """
-    ids, sources = table["image_id"].to_numpy(dtype=str), image_sources(table)
-    for start in range(0, len(table), size):
-        rows = slice(start, min(start + size, len(table)))
-        known = None if contents is None else contents[rows]
-        yield start, sources[rows], [start, ids[rows].tolist(), source_contents(sources[rows], known)]
+    digests = map(content_digest, sources) if contents is None else map(str, contents)
+    keys = [
+        content and f"{content}{_suffix(source)}" for source, content in zip(sources, digests, strict=True)
+    ]
+    return np.array(keys, dtype=str)
+
+
+def _suffix(source: Source) -> str:
+    if isinstance(source, TurnedImage):
+        return f"{_suffix(source.source)}+{source.turn}"
+    return f"@{','.join(map(repr, source.box))}" if isinstance(source, CroppedImage) else ""
+
+
+def why_unreadable(source: Source) -> str:
+    """Return why a file has no digest."""
+    return "cannot be read" if Path(source).exists() else "file not found"
 
 
 def resize_long_side(image: Image.Image, max_side: int, min_side: int = 32) -> Image.Image:

@@ -15,9 +15,10 @@ class LateHooks:
     def after_context_created(self, context: KedroContext) -> None:
         """Load and register the hooks, and let them see the context, which they came too late for."""
         from landmark_retrieval.hooks import ArtifactHooks, ExperimentHooks, TimingHooks
+        from landmark_retrieval.store_hooks import StoreHooks
 
         manager = context._hook_manager
-        late: list[Any] = [ArtifactHooks(), TimingHooks(), ExperimentHooks()]
+        late: list[Any] = [ArtifactHooks(), TimingHooks(), StoreHooks(), ExperimentHooks()]
         for hooks in late:
             if not any(type(known) is type(hooks) for known in manager.get_plugins()):
                 manager.register(hooks)

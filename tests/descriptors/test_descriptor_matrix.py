@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from landmark_retrieval.descriptors.matrix import (
     Descriptors,
     blend,
     check_ids,
-    gather_shards,
+    gather_results,
     join_rows,
     make_blocks,
     map_blocks,
@@ -19,7 +21,7 @@ from landmark_retrieval.descriptors.matrix import (
     take_rows,
 )
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.runtime.sharding import ShardPlan, ShardStore, ShardTask
+from landmark_retrieval.runtime.store import Request, Store
 
 
 def unit(n, d, seed=0):
@@ -110,35 +112,24 @@ def test_ids_and_rows_must_agree():
         Descriptors(ids(3), unit(2, 2))
 
 
-def _shard(start, x):
-    return {"rows": np.arange(start, start + len(x)), "descriptors": x}
+def test_results_become_one_matrix_in_the_order_of_the_table(tmp_path, monkeypatch):
+    x, keys = unit(7, 3), np.array([f"{n:x}" for n in range(7)])
+    namespace = Store(str(tmp_path)).namespace("numbers", {})
+    request = Request("numbers", "photo", lambda rows: partial(_rows, x[rows]), 2)
+    namespace.fill(keys, request)
+    monkeypatch.setattr(matrix_module, "BLOCK_ROWS", 4)
+    for order in ([0, 1, 2, 3, 4, 5, 6], [6, 2, 2, 0, 5], [3]):
+        gathered = gather_results(namespace.look(keys[order]).places, "descriptors", 3)
+        assert gathered.shape == (len(order), 3)
+        np.testing.assert_array_equal(np.asarray(gathered), x[order])
+    asked = np.array(["", "5", "none", "", "", "", "0"])
+    some = np.asarray(gather_results(namespace.look(asked).places, "descriptors", 3))
+    np.testing.assert_array_equal(some[[1, 6]], x[[5, 0]])
+    assert not some[[0, 2, 3, 4, 5]].any()
 
 
-def stored(tmp_path, pieces):
-    tasks = [ShardTask(f"s{i}", "f", lambda s=s, x=x: _shard(s, x)) for i, (s, x) in enumerate(pieces)]
-    store = ShardStore(str(tmp_path))
-    store.run(ShardPlan("test", tasks))
-    return store
-
-
-def test_shards_become_one_matrix(tmp_path):
-    x = unit(5, 3)
-    store = stored(tmp_path, [(0, x[:2]), (2, x[2:])])
-    gathered = gather_shards(store, 5)
-    assert gathered.shape == (5, 3)
-    np.testing.assert_array_equal(np.asarray(gathered), x)
-    with pytest.raises(LandmarkRetrievalError, match="holds 5 rows but the image table has 6"):
-        np.asarray(gather_shards(store, 6))
-
-
-def test_shards_of_another_order_are_refused(tmp_path):
-    x = unit(5, 3)
-    with pytest.raises(LandmarkRetrievalError, match="not in the order"):
-        np.asarray(gather_shards(stored(tmp_path, [(2, x[2:]), (0, x[:2])]), 5))
-
-
-def test_no_shards_at_all(tmp_path):
-    assert gather_shards(stored(tmp_path, []), 0).shape == (0, 0)
+def _rows(x):
+    return {"descriptors": x}
 
 
 def test_map_blocks_is_lazy():

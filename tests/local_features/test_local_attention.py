@@ -8,7 +8,7 @@ from landmark_retrieval.local_features import (
     LocalFeaturesConfig,
     extract_features,
     load_attention,
-    plan_local_extraction,
+    local_parameters,
     save_attention,
 )
 
@@ -56,13 +56,13 @@ def test_a_head_round_trips_and_scores_the_features(photo, channels, tmp_path):
 
 def test_another_head_in_the_same_file_is_noticed(photo, channels, tmp_path):
     file = tmp_path / "head.pt"
-    table = _table(tmp_path)
+    _table(tmp_path)
     scores, fingerprints = [], []
     for seed, hidden in ((1, 8), (2, 9)):
         torch.manual_seed(seed)
         save_attention(AttentionHead(channels, hidden), file)
         scores.append(extract_features(photo, delf(file)).scores[:5])
-        fingerprints.append(plan_local_extraction(table, delf(file)).tasks[0].fingerprint)
+        fingerprints.append(local_parameters(delf(file)))
     assert not np.allclose(*scores)
     assert fingerprints[0] != fingerprints[1]
 

@@ -5,16 +5,18 @@ from sklearn.decomposition import PCA
 
 from landmark_retrieval.descriptors.whitening import apply_whitening
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.images import load_image, resize_long_side
+from landmark_retrieval.images import image_sources, load_image, photo_keys, resize_long_side
 from landmark_retrieval.local_features import (
     LocalFeaturesConfig,
     build_extractor,
     extract_features,
     fit_local_pca,
-    plan_local_pca,
-    read_local_pca,
+    learn_local_pca,
 )
-from landmark_retrieval.runtime.sharding import ShardStore
+from landmark_retrieval.local_features import (
+    pca as pca_module,
+)
+from landmark_retrieval.runtime.store import Store
 
 TINY = {"name": "test_resnet", "weights": "random", "stage": 2}
 
@@ -97,17 +99,25 @@ def test_projected_features_are_normalised(table):
     )
 
 
-def test_it_is_learned_once_for_the_same_photos_and_options(table, tmp_path):
-    store, config = ShardStore(str(tmp_path / "pca")), tiny()
-    store.run(plan_local_pca(table, config))
-    pca, expected = read_local_pca(store), fit_local_pca(table, config)
-    np.testing.assert_array_equal(pca.mean, expected.mean)
-    np.testing.assert_array_equal(pca.projection, expected.projection)
-    (task,) = plan_local_pca(table, config).tasks
-    assert [task.file_name] == store.manifest()["shards"]
-    for other in (tiny(dimensions=8), tiny(pca_images=2), tiny().model_copy(update={"max_side": 96})):
-        assert plan_local_pca(table, other).tasks[0].fingerprint != task.fingerprint
+def test_it_is_learned_once_for_the_same_photos_and_options(table, tmp_path, monkeypatch):
+    store, learned = Store(str(tmp_path)), []
+    fit = pca_module.fit_local_pca
+    monkeypatch.setattr(pca_module, "fit_local_pca", lambda *args: learned.append(1) or fit(*args))
+
+    def learn(config):
+        return learn_local_pca(table, photo_keys(image_sources(table)), store, config)
+
+    for _ in range(2):
+        pca, expected = learn(tiny()), fit(table, tiny())
+        np.testing.assert_array_equal(pca.mean, expected.mean)
+        np.testing.assert_array_equal(pca.projection, expected.projection)
+    assert len(learned) == 1
+    for number, other in enumerate(
+        (tiny(dimensions=8), tiny(pca_images=2), tiny().model_copy(update={"max_side": 96}))
+    ):
+        learn(other)
+        assert len(learned) == 2 + number
     table.loc[7, "path"] = table.loc[0, "path"]
-    assert plan_local_pca(table, config).tasks[0].fingerprint != task.fingerprint
-    store.run(plan_local_pca(table, LocalFeaturesConfig()))
-    assert read_local_pca(store).is_none
+    learn(tiny())
+    assert len(learned) == 5
+    assert learn(LocalFeaturesConfig()).is_none

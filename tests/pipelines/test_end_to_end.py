@@ -150,7 +150,11 @@ def test_second_run_reuses_shards_and_repeats_the_table(
     before = project_with_results.shards()
     assert len(before) >= 12
     project_with_results.succeed()
-    assert project_with_results.shards() == before
+    after = project_with_results.shards()
+    assert {file: after[file] for file in before} == before
+    # The photos of a copied project lie elsewhere: they are digested once more, and known by their bytes.
+    added = set(after) - set(before)
+    assert {file.relative_to(project_with_results.root).parts[3] for file in added} <= {"contents"}
     assert without_seconds(project_with_results) == without_seconds(finished_project)
     assert len(project_with_results.mlflow_runs()) == 5
     project_with_results.succeed("--pipelines", "evaluation")
@@ -189,9 +193,9 @@ def test_changed_option_recomputes_only_what_depends_on_it(project_with_results:
     before = project_with_results.shards()
     project_with_results.succeed("--params", "verification.candidates=3,egt.t=0.9,label_bridge.query_votes=1")
     after = project_with_results.shards()
-    changed = {file.parent.name for file in after.keys() ^ before.keys()}
-    assert "verification_shards" in changed
-    assert not changed & {"raw_descriptors", "local_features", "region_whitening"}
+    changed = {file.relative_to(project_with_results.root).parts[3] for file in after.keys() ^ before.keys()}
+    kept = ("pooled", "descriptors", "local_features", "region_whitening")
+    assert not any(kind.startswith(kept) for kind in changed)
     runs = {run.info.run_name: run for run in project_with_results.mlflow_runs()}
     assert runs["blend_qe_sv_egt"].data.params["egt.t"] == "0.9"
 

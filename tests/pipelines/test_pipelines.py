@@ -26,6 +26,7 @@ LAYERS = {
 
 NOT_FROM_A_STAGE = {
     "photos": "the user's",
+    "store": "filled by the nodes that take it",
     "stage_seconds": "written by the timing hook",
     "run_facts": "likewise",
     "chosen_options": "optional, made by egt_sweep",

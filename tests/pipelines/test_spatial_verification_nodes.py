@@ -10,8 +10,8 @@ from landmark_retrieval.collection import SplitRows
 from landmark_retrieval.descriptors import BlockArray, Descriptors
 from landmark_retrieval.io import ArrayBundleDataset
 from landmark_retrieval.knn import KnnGraph, NeighborLists
+from landmark_retrieval.local_features import LocalFeaturesConfig
 from landmark_retrieval.pipelines.spatial_verification.nodes import calibrate_pairs, expand_descriptors
-from landmark_retrieval.runtime.sharding import ShardPlan, ShardStore
 from landmark_retrieval.verification import (
     ExpansionConfig,
     VerificationConfig,
@@ -49,10 +49,8 @@ def inputs(tmp_path):
         pairs = candidate_pairs(graph, 5)
         inliers = random.integers(0, 2 * FLOOR, len(pairs)).astype(np.int32)
         verified = pd.DataFrame({"row_a": pairs[:, 0], "row_b": pairs[:, 1], "inliers": inliers})
-        shards = ShardStore(str(tmp_path / "shards"))
-        shards.run(ShardPlan("verification", [], metadata={"min_inliers": FLOOR}))
         by_hand = VerificationConfig(candidates=5, min_inliers=FLOOR)
-        fits, _ = calibrate_pairs(verified, shards, table, by_hand)
+        fits, _ = calibrate_pairs(verified, LocalFeaturesConfig(), table, by_hand)
         stored = bundle(tmp_path / "before")
         stored.save(Descriptors(ids, rows.astype(dtype)))
         return (stored.load(), graph, verified, fits, table, by_hand, ExpansionConfig())
@@ -116,10 +114,10 @@ def test_each_side_expands_from_its_own_floor(inputs):
     assert not changed[QUERIES:].any()
 
 
-def test_every_tried_pair_gets_a_probability(inputs, tmp_path):
+def test_every_tried_pair_gets_a_probability(inputs):
     _, _, verified, _, table, _, _ = inputs(np.float32)
-    shards = ShardStore(str(tmp_path / "shards"))
-    fits, probabilities = calibrate_pairs(verified, shards, table, VerificationConfig())
+    features = LocalFeaturesConfig()
+    fits, probabilities = calibrate_pairs(verified, features, table, VerificationConfig())
     assert set(fits) == {"query_index", "index_index"}
     assert probabilities["probability"].dtype == np.float32
     assert probabilities["probability"].between(0, 1).all()

@@ -10,11 +10,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from landmark_retrieval.images import image_sources, load_image
-from landmark_retrieval.local_features import LocalFeaturesConfig, LocalFeatureStore
-from landmark_retrieval.local_features.extraction import plan_local_extraction
+from landmark_retrieval.images import image_sources, load_image, photo_keys
+from landmark_retrieval.local_features import LocalFeaturesConfig, LocalFeatureStore, extract_local_features
 from landmark_retrieval.reporting.matches import GAP, choose_pairs, draw_match, verified_matches
-from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardStore
+from landmark_retrieval.runtime.store import Store
 from landmark_retrieval.verification import VerificationConfig
 
 
@@ -100,9 +99,9 @@ def shifted(tmp_path: Path, demo_root: Path) -> pd.DataFrame:
 def test_inliers_have_the_known_shift(tmp_path: Path, shifted: pd.DataFrame) -> None:
     assert load_image(image_sources(shifted)[0]).size == (360, 260)
     config = LocalFeaturesConfig(extractor={"name": "sift"}, max_side=400, max_keypoints=300)
-    shards = ShardStore(str(tmp_path / "features"))
-    shards.run(plan_local_extraction(shifted, config, ExecutorConfig(backend="sequential")))
-    store = LocalFeatureStore(shards)
+    keys = photo_keys(image_sources(shifted))
+    stored = extract_local_features(shifted, keys, Store(str(tmp_path / "store")), config)
+    store = LocalFeatureStore(stored)
     good, bad = verified_matches(
         pairs((0, 1, 99), (0, 2, 3)), shifted, store, VerificationConfig(), floor=20, side=100
     )

@@ -13,6 +13,7 @@ from landmark_retrieval.evaluation.ablation import VARIANTS
 from landmark_retrieval.images import UnreadableImageError
 from landmark_retrieval.pipelines.features.pipeline import DESCRIPTORS
 from landmark_retrieval.retrieval import PhotoSearch, read_index
+from landmark_retrieval.verification import VerificationConfig
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -23,20 +24,20 @@ def test_a_query_photo_gets_the_ranking_of_the_run(
     images = photo_search.index.images
     with finished_project.entered():
         for query in range(len(ranking)):
-            found = photo_search.find(images["path"].iloc[query], 100, variant, seed_row=query)
+            found = photo_search.find(images["path"].iloc[query], 100, variant)
             rows = [result.row - photo_search.index.rows.index.start for result in found.results]
             assert rows == ranking[query][ranking[query] >= 0].tolist()
 
 
 def test_results_say_what_verification_found(photo_search: PhotoSearch, finished_project: Project) -> None:
     pairs = finished_project.load("verified_pairs")
-    floor = finished_project.load("verification_shards").manifest()["metadata"]["min_inliers"]
+    floor = VerificationConfig().floor("sift")
     images = photo_search.index.images
     known = {(a, b): n for a, b, n in pairs[["row_a", "row_b", "inliers"]].itertuples(index=False)}
     checked = 0
     with finished_project.entered():
         for query in range(photo_search.index.rows.query.stop):
-            for result in photo_search.find(images["path"].iloc[query], 100, seed_row=query).results:
+            for result in photo_search.find(images["path"].iloc[query], 100).results:
                 assert result.inliers == known.get((query, result.row))
                 assert result.verified == (result.inliers is not None and result.inliers >= floor)
                 checked += result.inliers is not None

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from verification_scenes import HOMOGRAPHIES, FeatureStore, make_features, photo, view
+from verification_scenes import HOMOGRAPHIES, make_features, photo, store_features, view
 
 
 @pytest.fixture(scope="session")
@@ -24,4 +24,4 @@ def album():
 
 @pytest.fixture
 def feature_store(tmp_path, album):
-    return FeatureStore(str(tmp_path / "features")).save(album)
+    return store_features(tmp_path / "features", album)

@@ -1,31 +1,22 @@
-"""Candidate pairs, their verification in shards, and its independence of workers, order and kills."""
-
-import os
-import pickle
-import signal
-import subprocess
-import sys
-import textwrap
-import time
-from pathlib import Path
+"""Candidate pairs, their verification, and its independence of workers, order, company and earlier runs."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from verification_scenes import HOMOGRAPHIES, FeatureStore, carry, photo
+from verification_scenes import HOMOGRAPHIES, carry, photo, store_features
 
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.knn import KnnGraph, NeighborLists
-from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardStore
+from landmark_retrieval.runtime.sharding import ExecutorConfig
+from landmark_retrieval.runtime.store import Store
 from landmark_retrieval.verification import (
     MatchingConfig,
     RansacConfig,
     VerificationConfig,
     candidate_pairs,
-    collect_pairs,
-    floor_of,
-    plan_verification,
+    pair_keys,
+    verify_pairs,
 )
 from landmark_retrieval.verification.floors import MIN_INLIERS
 from landmark_retrieval.verification.pairs import pair_seed, verify_pair
@@ -37,15 +28,16 @@ def every_pair(count):
     return np.array([(i, j) for i in range(count) for j in range(i + 1, count)], np.int64)
 
 
-def shard_bytes(folder):
-    return {path.name: path.read_bytes() for path in sorted(Path(folder).glob("*.npz"))}
+def verify(root, pairs, features, config=CONFIG, executor=None):
+    """Return the table and how many pairs were computed for it."""
+    store = Store(str(root))
+    table = verify_pairs(pairs, features, store, config, executor)
+    return table, store.work[0].computed
 
 
 @pytest.fixture
 def verified(tmp_path, feature_store):
-    store = ShardStore(str(tmp_path / "verified"))
-    store.run(plan_verification(every_pair(8), feature_store, CONFIG))
-    return store
+    return verify(tmp_path / "verified", every_pair(8), feature_store)[0]
 
 
 def lists(queries, index):
@@ -82,21 +74,22 @@ def test_candidate_pairs_equal_a_slow_loop(queries, index, k, candidates, seed):
 
 
 def test_scenes_are_told_apart(verified):
-    table = collect_pairs(verified)
-    assert list(table.columns[:4]) == ["row_a", "row_b", "matches", "inliers"]
-    reliable = table[table["inliers"] >= floor_of(verified)]
+    assert list(verified.columns[:4]) == ["row_a", "row_b", "matches", "inliers"]
+    reliable = verified[verified["inliers"] >= CONFIG.floor("aliked")]
     assert set(zip(reliable["row_a"], reliable["row_b"], strict=True)) == {(0, 4), (1, 5), (1, 6), (5, 6)}
-    assert floor_of(verified) == MIN_INLIERS["aliked"]
-    assert (table.loc[table["row_b"] == 7, ["matches", "inliers"]] == 0).all(axis=None)
-    assert table[["row_a", "row_b"]].to_numpy().tolist() == every_pair(8).tolist()
+    assert CONFIG.floor("aliked") == MIN_INLIERS["aliked"]
+    assert (verified.loc[verified["row_b"] == 7, ["matches", "inliers"]] == 0).all(axis=None)
+    assert verified[["row_a", "row_b"]].to_numpy().tolist() == every_pair(8).tolist()
 
 
-def test_homographies_are_in_pixels_of_the_original_images(verified, album):
-    table = collect_pairs(verified).set_index(["row_a", "row_b"])
-    for pair, planted in (((0, 4), HOMOGRAPHIES[0]), ((1, 5), HOMOGRAPHIES[1])):
+def test_homographies_are_in_pixels_of_the_original_images(verified, album, feature_store):
+    table, keys = verified.set_index(["row_a", "row_b"]), feature_store.keys
+    planted = {(0, 4): HOMOGRAPHIES[0], (1, 5): HOMOGRAPHIES[1], (1, 6): HOMOGRAPHIES[0]}
+    assert {bool(keys[a] > keys[b]) for a, b in planted} == {True, False}, "both orders are tried"
+    for pair, homography in planted.items():
         found = table.loc[pair].iloc[2:].to_numpy(float).reshape(3, 3)
         points = album[pair[0]].keypoints
-        errors = np.linalg.norm(carry(found, points) - carry(planted, points), axis=1)
+        errors = np.linalg.norm(carry(found, points) - carry(homography, points), axis=1)
         assert np.median(errors) < 1.0
 
 
@@ -119,110 +112,114 @@ def test_unrelated_photos_have_no_inliers_and_no_homography():
 
 
 @pytest.mark.parametrize(("backend", "workers"), [("threading", 2), ("loky", 1), ("loky", 2), ("dask", 2)])
-def test_equal_bytes_from_every_executor(tmp_path, feature_store, verified, backend, workers):
+def test_equal_results_from_every_executor(tmp_path, feature_store, verified, backend, workers):
     if backend == "dask":
         pytest.importorskip("distributed")
-    store = ShardStore(str(tmp_path / backend))
     executor = ExecutorConfig(backend=backend, workers=workers)
-    store.run(plan_verification(every_pair(8), feature_store, CONFIG, executor))
-    assert shard_bytes(store.root) == shard_bytes(verified.root)
-    assert store.fingerprint() == verified.fingerprint()
+    found, _ = verify(tmp_path / backend, every_pair(8), feature_store, executor=executor)
+    assert found.equals(verified)
 
 
 def test_results_depend_on_neither_order_nor_company(tmp_path, feature_store, verified):
-    table = collect_pairs(verified)
-    other = ShardStore(str(tmp_path / "other"))
     some = every_pair(8)[::-3]
-    other.run(plan_verification(some, feature_store, VerificationConfig(shard_size=5)))
-    found = collect_pairs(other)
-    expected = table.merge(found[["row_a", "row_b"]])
+    found, _ = verify(tmp_path / "other", some, feature_store, VerificationConfig(shard_size=5))
+    expected = verified.merge(found[["row_a", "row_b"]])
     assert len(found) == len(some)
     assert found.equals(expected)
 
 
-def test_a_plan_names_only_what_a_shard_depends_on(tmp_path, album, feature_store):
-    def names(pairs=None, store=feature_store, config=CONFIG):
-        plan = plan_verification(every_pair(8) if pairs is None else pairs, store, config)
-        return {task.key: task.fingerprint for task in plan.tasks}
-
-    def changed(other):
-        return {key for key in names() if other.get(key) != names()[key]}
-
-    # Shards by first image: 0-1, 2-3, 4-5, 6-7.
-    assert sorted(names()) == [f"pairs-{i:07d}" for i in range(4)]
-    assert not changed(names(config=VerificationConfig(shard_size=2, candidates=3)))
-    assert not changed(names(pairs=every_pair(8)[::-1]))
-    assert len(changed(names(config=VerificationConfig(shard_size=2, seed=1)))) == 4
-    assert len(changed(names(config=VerificationConfig(shard_size=2, ransac=RansacConfig(threshold=3))))) == 4
-    assert changed(names(pairs=every_pair(8)[:-1])) == {"pairs-0000003"}
-    assert changed(names(pairs=every_pair(6))) == {
-        "pairs-0000000",
-        "pairs-0000001",
-        "pairs-0000002",
-        "pairs-0000003",
-    }
-    renewed = FeatureStore(str(tmp_path / "renewed")).save(album, ["f", "f", "changed", "f"])
-    only_early = every_pair(4)
-    assert names(only_early) == names(only_early, renewed)
-    assert len(changed(names(store=renewed))) == 3
+def test_a_table_in_another_order_verifies_nothing_again(tmp_path, album, feature_store, verified):
+    order = np.random.default_rng(3).permutation(8)
+    turned = store_features(tmp_path / "features", [album[i] for i in order], feature_store.keys[order])
+    found, computed = verify(tmp_path / "verified", every_pair(8), turned)
+    assert computed == 0
+    fresh, computed = verify(tmp_path / "fresh", every_pair(8), turned)
+    assert computed == 28 and found.equals(fresh)
+    names = verified.assign(a=verified["row_a"], b=verified["row_b"])
+    for before in names.itertuples():
+        a, b = sorted((int(np.flatnonzero(order == before.a)[0]), int(np.flatnonzero(order == before.b)[0])))
+        after = found[(found["row_a"] == a) & (found["row_b"] == b)]
+        assert (after["matches"].item(), after["inliers"].item()) == (before.matches, before.inliers)
 
 
-def test_a_plan_can_be_pickled(feature_store):
-    task = plan_verification(every_pair(8), feature_store, CONFIG).tasks[0]
-    assert pickle.loads(pickle.dumps(task)).compute()["pairs"].tolist() == task.compute()["pairs"].tolist()
+def test_a_photo_more_costs_its_pairs_alone(tmp_path, feature_store, album):
+    root = tmp_path / "growing"
+    assert verify(root, every_pair(6), feature_store)[1] == 15
+    assert verify(root, every_pair(7), feature_store)[1] == 6
+    assert verify(root, every_pair(5), feature_store)[1] == 0
+    renewed = feature_store.keys.copy()
+    renewed[2] = "another photo"
+    other = store_features(tmp_path / "features", album, renewed)
+    assert verify(root, every_pair(5), other)[1] == 4
+
+
+def test_only_what_changes_results_changes_the_namespace(tmp_path, feature_store, album):
+    root = tmp_path / "verified"
+    few = every_pair(3)
+
+    def computed(**options):
+        return verify(root, few, feature_store, VerificationConfig(**options))[1]
+
+    assert computed() == 3
+    for same in (
+        {"min_inliers": 20},
+        {"candidates": 3},
+        {"shard_size": 9},
+        {"matching": MatchingConfig(device="cpu")},
+        {"matching": MatchingConfig(ratio=MatchingConfig().resolve("aliked").ratio)},
+    ):
+        assert computed(**same) == 0
+    for other in (
+        {"seed": 1},
+        {"ransac": RansacConfig(threshold=3)},
+        {"ransac": RansacConfig(sought_inliers=5)},
+        {"matching": MatchingConfig(ratio=0.9)},
+    ):
+        assert computed(**other) == 3
+        assert computed(**other) == 0
+    assert computed() == 0, "going back computes nothing"
+    features = store_features(tmp_path / "features", album, extractor="disk")
+    assert verify(root, few, features)[1] == 3
+
+
+def test_the_floor_interprets_and_changes_no_number(tmp_path, feature_store, verified):
+    found, _ = verify(tmp_path / "x", every_pair(8), feature_store, VerificationConfig(min_inliers=40))
+    assert found.equals(verified)
+
+
+def test_photos_that_cannot_be_read_have_no_inliers(tmp_path, album, feature_store):
+    keys = feature_store.keys.copy()
+    keys[4] = ""
+    other = store_features(tmp_path / "features", album, keys)
+    table, computed = verify(tmp_path / "verified", every_pair(8), other)
+    assert computed == 21
+    of_it = (table["row_a"] == 4) | (table["row_b"] == 4)
+    assert (table.loc[of_it, ["matches", "inliers"]] == 0).all(axis=None)
+
+
+def test_the_same_photo_twice(tmp_path, album):
+    twice = store_features(tmp_path / "features", [album[0], album[0]], np.array(["same", "same"]))
+    table, computed = verify(tmp_path / "verified", every_pair(2), twice)
+    assert computed == 1 and table["inliers"].item() > 50
 
 
 def test_no_pairs_at_all(tmp_path, feature_store):
-    store = ShardStore(str(tmp_path / "none"))
-    store.run(plan_verification(np.zeros((0, 2), np.int64), feature_store, CONFIG))
-    table = collect_pairs(store)
+    table, _ = verify(tmp_path / "none", np.zeros((0, 2), np.int64), feature_store)
     assert len(table) == 0 and len(table.columns) == 13
 
 
-def test_another_store_is_refused(feature_store):
-    with pytest.raises(LandmarkRetrievalError, match="not a spatial verification"):
-        floor_of(feature_store)
+def test_a_row_beyond_the_features_is_named(tmp_path, feature_store):
+    with pytest.raises(LandmarkRetrievalError, match="no image row 9, only 8"):
+        verify(tmp_path, np.array([[0, 9]]), feature_store)
+
+
+def test_keys_of_pairs():
+    keys, swapped = pair_keys(np.array(["b", "a", "", "c@1,2"]), np.array(["a", "b", "a", "c"]))
+    assert keys.tolist() == [b"a b", b"a b", b"", b"c c@1,2"]
+    assert swapped.tolist() == [True, False, False, True]
 
 
 def test_seeds_differ_from_pair_to_pair():
-    seeds = {pair_seed(seed, a, b) for seed in (0, 1) for a, b in every_pair(40)}
+    seeds = {pair_seed(seed, f"{a} {b}") for seed in (0, 1) for a, b in every_pair(40)}
     assert len(seeds) == 2 * 780
     assert all(0 <= seed < 2**31 for seed in seeds)
-
-
-def test_killed_and_resumed_gives_equal_bytes(tmp_path, feature_store, verified):
-    script = tmp_path / "run.py"
-    script.write_text(
-        textwrap.dedent(
-            f"""
-            import sys, time
-            sys.path.insert(0, {str(Path(__file__).parent)!r})
-            import numpy as np
-            from verification_scenes import FeatureStore
-            from landmark_retrieval.runtime.sharding import ShardStore
-            from landmark_retrieval.verification import plan_verification, pairs
-            from test_pairs import CONFIG, every_pair
-            original = pairs.verify_pair
-            def slow(*arguments):
-                time.sleep(0.05)
-                return original(*arguments)
-            pairs.verify_pair = slow
-            features = FeatureStore({feature_store.root!r})
-            ShardStore({str(tmp_path / "store")!r}).run(plan_verification(every_pair(8), features, CONFIG))
-            """
-        )
-    )
-    process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not shard_bytes(tmp_path / "store"):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    store = ShardStore(str(tmp_path / "store"))
-    assert not store.exists()
-    done = shard_bytes(store.root)
-    times = {name: (Path(store.root) / name).stat().st_mtime_ns for name in done}
-    store.run(plan_verification(every_pair(8), feature_store, CONFIG))
-    assert shard_bytes(store.root) == shard_bytes(verified.root)
-    assert times == {name: (Path(store.root) / name).stat().st_mtime_ns for name in done}

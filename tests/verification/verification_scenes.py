@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from landmark_retrieval.local_features import LocalFeatures
-from landmark_retrieval.runtime.sharding import ShardPlan, ShardStore, ShardTask
+from landmark_retrieval.local_features import LocalFeatures, LocalFeatureStore, StoredFeatures
+from landmark_retrieval.runtime.store import Request, Store
 
 SIZE = (640, 480)
 """Width and height of every scene."""
@@ -56,44 +56,35 @@ def view(features, homography, seed, share=0.6, noise=0.5, size=SIZE):
 
 @dataclass(frozen=True)
 class Stack:
-    """A shard of features; called like the computation of any shard."""
+    """The computation of some features, as extraction would give them."""
 
     features: tuple[LocalFeatures, ...]
 
     def __call__(self):
-        return {
-            f"{name}{i}": getattr(one, name)
-            for i, one in enumerate(self.features)
+        parts = {
+            f"parts.{name}": np.concatenate([getattr(one, name) for one in self.features])
             for name in ("keypoints", "descriptors", "scores", "scales")
         }
+        offsets = np.cumsum([0, *map(len, self.features)], dtype=np.int64)
+        sizes = np.array([one.size for one in self.features], np.int32)
+        return {**parts, "offsets": offsets, "image_size": sizes}
 
 
-class FeatureStore(ShardStore):
-    """Local features in shards of two images, with the interface that verification asks for."""
+def keys_of(numbers):
+    """Return keys that are not in the order of the numbers."""
+    return np.array([f"{(7919 * (number + 3)) % 10007:016x}" for number in numbers])
 
-    SIZE = 2
 
-    def save(self, features, fingerprints=None, extractor="aliked"):
-        tasks = [
-            ShardTask(
-                f"features-{start}",
-                fingerprints[start // self.SIZE] if fingerprints else "f",
-                Stack(tuple(features[start : start + self.SIZE])),
-            )
-            for start in range(0, len(features), self.SIZE)
-        ]
-        self.run(ShardPlan("features", tasks, metadata={"extractor": extractor}))
-        return self
-
-    def get(self, row):
-        shard = self.read(self.manifest()["shards"][row // self.SIZE])
-        return LocalFeatures(
-            *(shard[f"{name}{row % self.SIZE}"] for name in ("keypoints", "descriptors", "scores", "scales")),
-            size=SIZE,
-        )
-
-    def fingerprint_of(self, row):
-        return self.manifest()["shards"][row // self.SIZE]
+def store_features(root, features, keys=None, extractor="aliked"):
+    """Store features as those of photos and return their reader."""
+    keys = keys_of(range(len(features))) if keys is None else keys
+    namespace = Store(str(root)).namespace("local_features", {"extractor": extractor})
+    request = Request("features", "photo", lambda rows: Stack(tuple(features[row] for row in rows)), 2)
+    namespace.fill(keys, request)
+    nothing = np.zeros(0, np.int64), np.zeros(0, str)
+    return LocalFeatureStore(
+        StoredFeatures(keys, namespace.folder.url, extractor, 32, *nothing, parameters="{}")
+    )
 
 
 HOMOGRAPHIES = [

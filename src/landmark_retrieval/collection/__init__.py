@@ -1,6 +1,6 @@
 """Readers: what a data set is on disk becomes one image table."""
 
-from landmark_retrieval.collection.contents import plan_image_contents, read_image_contents
+from landmark_retrieval.collection.contents import ImageContents, digest_photos
 from landmark_retrieval.collection.folder import RawCollection, only_table, read_collection, read_image_folder
 from landmark_retrieval.collection.hold_out import SOURCE_ROW, hold_out_train
 from landmark_retrieval.collection.image_table import (
@@ -16,7 +16,6 @@ from landmark_retrieval.collection.image_table import (
     split_counts,
 )
 from landmark_retrieval.collection.rows import has_truth, landmark_names
-from landmark_retrieval.collection.skipped import SkippedImage, skipped_images
 from landmark_retrieval.collection.splits import draw_splits
 
 __all__ = [
@@ -25,22 +24,20 @@ __all__ = [
     "SPLITS",
     "USAGES",
     "DataSetConfig",
+    "ImageContents",
     "RawCollection",
-    "SkippedImage",
     "SplitRows",
+    "digest_photos",
     "draw_splits",
     "has_truth",
     "hold_out_train",
     "landmark_names",
     "landmark_of",
     "only_table",
-    "plan_image_contents",
     "prepare_collection",
     "prepare_image_table",
     "read_collection",
-    "read_image_contents",
     "read_image_folder",
     "relevant_index_rows",
-    "skipped_images",
     "split_counts",
 ]

@@ -5,9 +5,6 @@ from landmark_retrieval.descriptors.config import GlobalDescriptorConfig
 from landmark_retrieval.descriptors.extraction import (
     build_model,
     describe_images,
-    plan_global_extraction,
-    plan_region_whitening,
-    read_region_whitening,
 )
 from landmark_retrieval.descriptors.matrix import (
     BlendConfig,
@@ -15,13 +12,19 @@ from landmark_retrieval.descriptors.matrix import (
     Descriptors,
     blend,
     check_ids,
-    gather_shards,
+    gather_results,
     map_blocks,
     normalize_rows,
     take_rows,
 )
 from landmark_retrieval.descriptors.model import DescriptorModel, whitening_layer
 from landmark_retrieval.descriptors.pooling import RMAC, GeM, PoolingConfig, build_pooling
+from landmark_retrieval.descriptors.stored import (
+    RawDescriptors,
+    describe_photos,
+    descriptor_parameters,
+    learn_region_whitening,
+)
 from landmark_retrieval.descriptors.whitening import (
     RegionWhiteningConfig,
     Whitening,
@@ -44,6 +47,7 @@ __all__ = [
     "GeM",
     "GlobalDescriptorConfig",
     "PoolingConfig",
+    "RawDescriptors",
     "RegionWhiteningConfig",
     "Whitening",
     "WhiteningConfig",
@@ -54,14 +58,14 @@ __all__ = [
     "build_pooling",
     "check_ids",
     "describe_images",
+    "describe_photos",
+    "descriptor_parameters",
     "fit_whitening",
-    "gather_shards",
+    "gather_results",
+    "learn_region_whitening",
     "learn_whitening",
     "map_blocks",
     "normalize_rows",
-    "plan_global_extraction",
-    "plan_region_whitening",
-    "read_region_whitening",
     "take_rows",
     "whiten_rows",
     "whitening_layer",

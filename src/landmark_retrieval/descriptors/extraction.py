@@ -1,22 +1,25 @@
-"""Multi-scale extraction of global descriptors, in resumable shards."""
+"""From image files to global descriptors at several scales: pooled by the network, then whitened and joined.
+
+The network's part of a descriptor, its pooled vectors, does not depend on the whitening layer that is learned
+on a collection. So it can be kept: another layer costs no network. Each image is whitened and joined by
+itself, and a network on the CPU gives an image the same bits in any batch, so that nothing depends on which
+images share a batch.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Sequence
-from functools import lru_cache, partial
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from landmark_retrieval.configuration import digest
 from landmark_retrieval.descriptors.backbones import (
     Backbone,
     BackboneConfig,
@@ -28,87 +31,155 @@ from landmark_retrieval.descriptors.config import GlobalDescriptorConfig
 from landmark_retrieval.descriptors.covariance import Covariance
 from landmark_retrieval.descriptors.loading import ImageBatch, Unreadable, iterate_batches
 from landmark_retrieval.descriptors.model import DescriptorModel, whitening_layer
-from landmark_retrieval.descriptors.pooling import build_pooling, region_pooling
+from landmark_retrieval.descriptors.pooling import GeM, build_pooling, region_pooling
 from landmark_retrieval.descriptors.trained import UNIT_REGIONS, TrainedDescriptor, load_trained
-from landmark_retrieval.descriptors.whitening import (
-    Whitening,
-    whitening_from_moments,
-    whitening_rows,
-)
+from landmark_retrieval.descriptors.whitening import Whitening, whitening_from_moments
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.images import Source, content_digest, image_shards, image_sources, source_contents
+from landmark_retrieval.images import Source, content_digest
 from landmark_retrieval.runtime.devices import autocast, choose_device
 from landmark_retrieval.runtime.heap import retained_heap
 from landmark_retrieval.runtime.progress import image_progress
-from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardStore, ShardTask
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2
-"""Raised whenever the same parameters would give other descriptors, so that stored shards are made anew."""
+MOMENT_IMAGES = 16
+"""Images whose regions are added to the moments at a time."""
 
 
-def plan_global_extraction(
-    table: pd.DataFrame,
-    config: GlobalDescriptorConfig,
-    executor: ExecutorConfig | None = None,
-    region_whitening: Whitening | ShardStore | None = None,
-    contents: Sequence[str] | NDArray[np.str_] | None = None,
-) -> ShardPlan:
-    """Plan the description of every image of a table.
+@dataclass(frozen=True)
+class Pooled:
+    """What the network gives of one image.
 
-    Shards hold `rows` int64 `[b]`, `descriptors` `[b, d]` float32 (unit rows; zero where unreadable) and
-    `reasons` str `[b]` ("" where readable).
-
-    Args:
-        table: image table with `image_id`, `path` and optionally `crop`.
-        config: how images become descriptors.
-        executor: where shards are computed; default: in this process, which is right for a GPU.
-        region_whitening: what `read_region_whitening` returned, or its store, which each worker then reads
-            for itself.
-        contents: what `read_image_contents` returned; None reads all images to digest them.
+    Attributes:
+        vectors: `[m, c]` unit rows: of each scale its regions (one for GeM), and after them regions to learn
+            the whitening layer from, where they are others; float16 where the layer is learned, else float32.
+        counts: how many of them belong to each scale, and to the last part.
     """
-    config = _with_absolute_file(config)
-    source = region_whitening or Whitening.none()
-    whitening = _whitening_of(source)
-    options = config.model_dump(
-        mode="json",
-        include={"pooling", "max_side", "size_multiple", "scales", "scale_power", "precision"},
-    )
-    identity = network_identity(config)
-    network = digest(
-        VERSION,
-        options,
-        identity,
-        hashlib.sha256(whitening.mean.tobytes() + whitening.projection.tobytes()).hexdigest(),
-    )
-    executor = executor or ExecutorConfig()
-    alone = executor.backend == "sequential"  # the bars of several would write over each other
-    tasks = []
-    for start, paths, state in image_shards(table, config.shard_size, contents):
-        compute = executor.alike(partial(compute_shard, start, paths, config, source, alone))
-        tasks.append(ShardTask(f"global-{start:08d}", digest(network, *state), compute))
-    description = f"{config.pooling.kind} descriptors ({config.backbone.name})"
-    metadata, parameters = {"images": len(table)}, {**options, "backbone": identity}
-    return ShardPlan(description, tasks, executor, metadata, parameters)
+
+    vectors: NDArray[np.floating[Any]]
+    counts: tuple[int, ...]
+
+    def scales(self) -> list[NDArray[np.floating[Any]]]:
+        """Return the vectors of each scale, `[r, c]` each."""
+        return np.split(self.vectors, np.cumsum(self.counts)[:-1])[:-1]
+
+    def regions(self, config: GlobalDescriptorConfig) -> NDArray[np.floating[Any]]:
+        """Return the regions `[r, c]` that the whitening layer is learned on."""
+        extra = self.vectors[sum(self.counts[:-1]) :]
+        return extra if len(extra) else self.scales()[learning_scale(config)]
 
 
-def compute_shard(
-    start: int,
+@dataclass(frozen=True)
+class Undescribed:
+    """Why there is nothing of an image, and whether that may pass."""
+
+    reason: str
+    passing: bool
+
+
+def learning_scale(config: GlobalDescriptorConfig) -> int:
+    """Return the position of the scale closest to 1, whose regions the whitening layer is learned on."""
+    return int(np.argmin(np.abs(np.log(config.scales))))
+
+
+def has_learned_layer(config: GlobalDescriptorConfig) -> bool:
+    """Return whether the whitening layer is learned on the collection, and not trained or left out."""
+    return config.region_whitening is not None and trained_layer(config) is None
+
+
+def pool_images(
     paths: Sequence[Source],
     config: GlobalDescriptorConfig,
-    whitening: Whitening | ShardStore,
-    show_progress: bool,
-) -> dict[str, NDArray[Any]]:
-    """Describe consecutive images; see `plan_global_extraction` for the arrays."""
-    descriptors, reasons = describe_images(
-        paths, config, _whitening_of(whitening), show_progress=show_progress
-    )
-    return {
-        "rows": np.arange(start, start + len(paths), dtype=np.int64),
-        "descriptors": descriptors,
-        "reasons": np.array(reasons, dtype=str),
-    }
+    model: DescriptorModel | None = None,
+    show_progress: bool = False,
+) -> Iterator[tuple[int, Pooled | Undescribed]]:
+    """Run the network on image files.
+
+    Args:
+        paths: image files, or parts of them.
+        config: sizes, network and pooling.
+        model: used instead of the one that `config` describes.
+        show_progress: whether a bar counts the images.
+
+    Yields:
+        The position of each image once, in any order, with what the network gives of it.
+    """
+    device = choose_device(config.device)
+    model = model or build_model(config, None)
+    learning = region_pooling(config.pooling) if has_learned_layer(config) else None
+    with (
+        retained_heap(),
+        torch.inference_mode(),
+        image_progress(len(paths), "described", show_progress) as progress,
+    ):
+        for item in iterate_batches(paths, config):
+            if isinstance(item, Unreadable):
+                logger.warning("unreadable image %s: %s", paths[item.position], item.reason)
+                yield item.position, Undescribed(item.reason, item.passing)
+                progress.update()
+                continue
+            parts = [part.cpu().numpy() for part in _pool_batch(model, item, config, device, learning)]
+            counts = tuple(part.shape[1] for part in parts)
+            for number, position in enumerate(item.positions):
+                yield position, Pooled(np.concatenate([part[number] for part in parts]), counts)
+            progress.update(len(item.positions))
+
+
+def _pool_batch(
+    model: DescriptorModel,
+    batch: ImageBatch,
+    config: GlobalDescriptorConfig,
+    device: torch.device,
+    learning: nn.Module | None,
+) -> list[Tensor]:
+    """Return the vectors of each scale and those to learn from, `[b, r, c]`; float16 if they are kept."""
+    parts, extra = [], None
+    for number, pixels in enumerate(batch.scales):
+        with autocast(config, device):
+            features = model.backbone(to_input(pixels, model.backbone, device))
+            vectors = model.pooling.regions(features)
+            if learning is not None and number == learning_scale(config) and isinstance(model.pooling, GeM):
+                extra = learning.regions(features)  # type: ignore[operator]
+        parts.append(vectors)
+    parts.append(parts[0][:, :0] if extra is None else extra)
+    parts = [part.float() for part in parts]
+    if model.unit_regions:
+        parts = [functional.normalize(part, dim=-1) for part in parts]
+    return [part.half() for part in parts] if learning is not None else parts
+
+
+def join_scales(
+    scales: Sequence[NDArray[np.floating[Any]]], layer: nn.Linear | None, power: float
+) -> NDArray[np.float32]:
+    """Return the descriptor of one image from its pooled vectors.
+
+    Each vector is whitened, those of a scale are added, and the scales are averaged.
+
+    Args:
+        scales: unit rows `[r, c]` of each scale.
+        layer: the whitening layer, None for none.
+        power: exponent of the mean over scales.
+
+    Returns:
+        float32 `[e]` of unit length, zero where the network gave no finite values.
+    """
+    device = torch.device("cpu") if layer is None else layer.weight.device
+    with torch.inference_mode():
+        total: Tensor | None = None
+        for vectors in scales:
+            regions = torch.from_numpy(np.array(vectors)).to(device).float()
+            if layer is not None:
+                regions = functional.normalize(layer(regions), dim=-1)
+            joined = functional.normalize(regions.sum(dim=0), dim=-1)
+            if power != 1:
+                joined = joined.clamp(min=0).pow(power)
+            total = joined if total is None else total + joined
+        assert total is not None
+        if power != 1:
+            total = total.pow(1 / power)
+        described = functional.normalize(total, dim=-1)
+        found = torch.where(torch.isfinite(described).all(), described, 0.0)
+    return np.asarray(found.cpu().numpy(), np.float32)
 
 
 def describe_images(
@@ -117,128 +188,38 @@ def describe_images(
     region_whitening: Whitening | None = None,
     model: DescriptorModel | None = None,
     show_progress: bool = False,
-) -> tuple[NDArray[np.float32], list[str]]:
+) -> tuple[NDArray[np.float32], list[str | Undescribed]]:
     """Describe image files.
 
     Args:
         paths: image files, or parts of them.
         config: how images become descriptors.
-        region_whitening: applied to the regions of R-MAC.
+        region_whitening: the layer after the pooling; None for none.
         model: used instead of the one that `config` describes.
         show_progress: whether a bar counts the images.
 
     Returns:
-        Descriptors `[n, d]` (unit rows; zero where unreadable) and the reason of every unreadable image
-        ("" for the others).
+        Descriptors `[n, d]` (unit rows; zero where unreadable), and "" or why an image is unreadable.
     """
-    device = choose_device(config.device)
     model = model or build_model(config, region_whitening)
-    reasons = [""] * len(paths)
-    described: list[tuple[tuple[int, ...], Tensor]] = []
-    with (
-        retained_heap(),
-        torch.inference_mode(),
-        image_progress(len(paths), "described", show_progress) as progress,
-    ):
-        for item in iterate_batches(paths, config):
-            if isinstance(item, Unreadable):
-                reasons[item.position] = item.reason
-                logger.warning("unreadable image %s: %s", paths[item.position], item.reason)
-                progress.update()
-            else:
-                described.append((item.positions, describe_batch(model, item, config, device)))
-                progress.update(len(item.positions))
-        result = np.zeros((len(paths), model.width), dtype=np.float32)
-        for positions, descriptors in described:
-            result[list(positions)] = descriptors.cpu().numpy()
+    result = np.zeros((len(paths), model.width), dtype=np.float32)
+    reasons: list[str | Undescribed] = [""] * len(paths)
+    for position, pooled in pool_images(paths, config, model, show_progress):
+        if isinstance(pooled, Undescribed):
+            reasons[position] = pooled
+        else:
+            result[position] = join_scales(pooled.scales(), model.whitening, config.scale_power)
     return result, reasons
 
 
-def describe_batch(
-    model: DescriptorModel, batch: ImageBatch, config: GlobalDescriptorConfig, device: torch.device
-) -> Tensor:
-    """Return the multi-scale descriptors of a batch, `[b, d]` unit rows on the device."""
-    total: Tensor | None = None
-    for pixels in batch.scales:
-        with autocast(config, device):
-            descriptors = model(to_input(pixels, model.backbone, device))
-        if config.scale_power != 1:
-            descriptors = descriptors.clamp(min=0).pow(config.scale_power)
-        total = descriptors if total is None else total + descriptors
-    assert total is not None
-    if config.scale_power != 1:
-        total = total.pow(1 / config.scale_power)
-    described: Tensor = functional.normalize(total, dim=-1)
-    return torch.where(torch.isfinite(described).all(dim=1, keepdim=True), described, 0.0)
-
-
-def plan_region_whitening(
-    table: pd.DataFrame, config: GlobalDescriptorConfig, executor: ExecutorConfig | None = None
-) -> ShardPlan:
-    """Plan the learning of the whitening layer, one shard, so that it is learned once.
-
-    Args:
-        table: image table; the rows are chosen by `whitening_rows`.
-        config: descriptor whose `region_whitening` says how.
-        executor: where it is learned; default: in this process.
-
-    Returns:
-        A plan whose shard holds the arrays of `Whitening`; `read_region_whitening` reads it.
-    """
-    from landmark_retrieval.collection import SplitRows
-
-    rows = np.zeros(0, np.int64)
-    if config.region_whitening is not None and trained_layer(config) is None:
-        rows = whitening_rows(SplitRows.from_table(table), config.region_whitening)
-    paths = image_sources(table.iloc[rows])
-    options = config.model_dump(
-        mode="json", include={"pooling", "max_side", "size_multiple", "precision", "region_whitening"}
-    )
-    identity = network_identity(config)
-    fingerprint = digest(VERSION, options, identity, source_contents(paths))
-    executor = executor or ExecutorConfig()
-    compute = executor.alike(partial(region_whitening_shard, paths, config))
-    task = ShardTask("region-whitening", fingerprint, compute)
-    return ShardPlan(
-        f"whitening of regions ({config.backbone.name})",
-        [task],
-        executor,
-        parameters={**options, "backbone": identity},
-    )
-
-
-def _whitening_of(source: Whitening | ShardStore) -> Whitening:
-    return source if isinstance(source, Whitening) else read_region_whitening(source)
-
-
-def _with_absolute_file(config: GlobalDescriptorConfig) -> GlobalDescriptorConfig:
-    """Return a configuration that means the same to workers that were started elsewhere."""
-    if not config.trained:
-        return config
-    return config.model_copy(update={"trained_file": str(Path(str(config.trained_file)).absolute())})
-
-
-def read_region_whitening(store: ShardStore) -> Whitening:
-    """Return what a plan of `plan_region_whitening` has learned."""
-    (shard,) = store
-    return Whitening(shard["mean"], shard["projection"])
-
-
-def region_whitening_shard(
-    paths: Sequence[Source], config: GlobalDescriptorConfig
-) -> dict[str, NDArray[Any]]:
-    """Return the arrays of the shard of `plan_region_whitening`."""
-    return vars(fit_region_whitening(paths, config))
-
-
-def fit_region_whitening(paths: Sequence[Source], config: GlobalDescriptorConfig) -> Whitening:
-    """Learn the whitening layer from regions (R-MAC grid) of images at scale 1.
+def fit_region_whitening(regions: Iterable[NDArray[Any]], config: GlobalDescriptorConfig) -> Whitening:
+    """Learn the whitening layer from regions (R-MAC grid) of images at the scale closest to 1.
 
     Only moments are kept, never the regions. Regions of one image overlap and look alike, so the shrinkage
     counts images, not regions, as independent samples.
 
     Args:
-        paths: image files, or parts of them.
+        regions: of each image `[r, c]`.
         config: descriptor whose `region_whitening` says how.
 
     Returns:
@@ -247,43 +228,29 @@ def fit_region_whitening(paths: Sequence[Source], config: GlobalDescriptorConfig
     layer = trained_layer(config)
     if layer is not None or config.region_whitening is None:
         return layer or Whitening.none()
-    total, within, images = region_moments(paths, config)
-    if config.region_whitening.covariance == "total":
-        return whitening_from_moments(total, config.region_whitening, effective_count=images)
-    return whitening_from_moments(total, config.region_whitening, within, effective_count=images)
+    total: Covariance | None = None
+    within: Covariance | None = None
+    images, waiting = 0, list[NDArray[np.float32]]()
 
+    def add() -> None:
+        nonlocal total, within
+        if waiting:
+            total, within = (one or Covariance(waiting[0].shape[1]) for one in (total, within))
+            total.update(np.concatenate(waiting))
+            within.update(np.concatenate([one - one.mean(axis=0) for one in waiting]))
+            waiting.clear()
 
-def region_moments(
-    paths: Sequence[Source], config: GlobalDescriptorConfig
-) -> tuple[Covariance, Covariance, int]:
-    """Describe all regions of some images at scale 1.
-
-    Returns:
-        Moments of the regions, moments of their deviations from the mean of their image, and the number of
-        readable images.
-    """
-    single = config.model_copy(update={"scales": (1.0,)})
-    device = choose_device(config.device)
-    backbone = build_model(single, None).backbone
-    model = DescriptorModel(backbone, region_pooling(config.pooling))
-    total, within, images = Covariance(backbone.channels), Covariance(backbone.channels), 0
-    with (
-        retained_heap(),
-        torch.inference_mode(),
-        image_progress(len(paths), "regions for whitening") as progress,
-    ):
-        for item in iterate_batches(paths, single):
-            if isinstance(item, Unreadable):
-                progress.update()
-                continue
-            with autocast(config, device):
-                regions = model.regions(to_input(item.scales[0], backbone, device))
-            total.update(regions.flatten(0, 1).cpu().numpy())
-            deviations = regions - regions.mean(dim=1, keepdim=True)
-            within.update(deviations.flatten(0, 1).cpu().numpy())
-            images += len(item.positions)
-            progress.update(len(item.positions))
-    return total, within, images
+    for one in regions:
+        waiting.append(np.asarray(one, np.float32))
+        images += 1
+        if len(waiting) == MOMENT_IMAGES:
+            add()
+    add()
+    if total is None:
+        logger.warning("whitening layer: not one image to learn it on; left out")
+        return Whitening.none()
+    moments = within if config.region_whitening.covariance != "total" else None
+    return whitening_from_moments(total, config.region_whitening, moments, effective_count=images)
 
 
 def build_model(config: GlobalDescriptorConfig, region_whitening: Whitening | None) -> DescriptorModel:
@@ -293,7 +260,7 @@ def build_model(config: GlobalDescriptorConfig, region_whitening: Whitening | No
 
     Args:
         config: backbone, pooling and device.
-        region_whitening: the layer after the pooling, what `read_region_whitening` returned; None for none.
+        region_whitening: the layer after the pooling, None for none.
 
     Raises:
         LandmarkRetrievalError: weights cannot be had or do not fit, or the layer is of another network.

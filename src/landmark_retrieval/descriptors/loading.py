@@ -45,10 +45,11 @@ class ImageBatch:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An image that cannot be used, and why."""
+    """An image that cannot be used, why, and whether that may pass."""
 
     position: int
     reason: str
+    passing: bool = False
 
 
 def target_sizes(width: int, height: int, config: GlobalDescriptorConfig) -> tuple[tuple[int, int], ...]:
@@ -72,8 +73,8 @@ def target_sizes(width: int, height: int, config: GlobalDescriptorConfig) -> tup
     return tuple((rounded(base[0] * scale), rounded(base[1] * scale)) for scale in config.scales)
 
 
-def load_scales(path: Source, config: GlobalDescriptorConfig) -> tuple[Pixels, ...] | str:
-    """Return an image at all scales, each uint8 RGB `[h, w, 3]`, or the reason why it cannot be read.
+def load_scales(path: Source, config: GlobalDescriptorConfig) -> tuple[Pixels, ...] | UnreadableImageError:
+    """Return an image at all scales, each uint8 RGB `[h, w, 3]`, or why it cannot be read.
 
     Args:
         path: path of the image file, or of a part of one.
@@ -82,7 +83,7 @@ def load_scales(path: Source, config: GlobalDescriptorConfig) -> tuple[Pixels, .
     try:
         image = load_image(path, at_least=round(config.max_side * max(1.0, *config.scales)))
     except UnreadableImageError as error:
-        return str(error)
+        return error
     pixels = np.asarray(image)
     return tuple(_resize(pixels, size) for size in target_sizes(image.width, image.height, config))
 
@@ -127,8 +128,8 @@ def iterate_batches(
     full, held = batch_size(config), 0
     waiting: dict[tuple[tuple[int, ...], ...], list[tuple[int, tuple[Pixels, ...]]]] = {}
     for position, loaded in enumerate(_load(paths, config)):
-        if isinstance(loaded, str):
-            yield Unreadable(position, loaded)
+        if isinstance(loaded, UnreadableImageError):
+            yield Unreadable(position, str(loaded), loaded.passing)
             continue
         shape = tuple(pixels.shape for pixels in loaded)
         bucket = waiting.setdefault(shape, [])
@@ -152,7 +153,9 @@ def _batch(bucket: list[tuple[int, tuple[Pixels, ...]]]) -> ImageBatch:
     )
 
 
-def _load(paths: Sequence[Source], config: GlobalDescriptorConfig) -> Iterator[tuple[Pixels, ...] | str]:
+def _load(
+    paths: Sequence[Source], config: GlobalDescriptorConfig
+) -> Iterator[tuple[Pixels, ...] | UnreadableImageError]:
     """Yield what `load_scales` returns, in order, reading at most two batches ahead.
 
     A network on a GPU is read for in the background. One on the CPU takes turns with the readers, each with

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.runtime.sharding import ShardStore
+from landmark_retrieval.runtime.store_index import Places
 
 BLOCK_ROWS = 8192
 """Rows handled at a time where a matrix is walked through in blocks."""
@@ -213,40 +213,25 @@ def join_rows(parts: Sequence[NDArray[Any] | BlockArray]) -> BlockArray:
     )
 
 
-def gather_shards(store: ShardStore, n: int, name: str = "descriptors") -> BlockArray:
-    """Return the rows of all shards of an extraction as one lazy array in table order.
+def gather_results(places: Places, name: str, width: int, dtype: DTypeLike = np.float32) -> BlockArray:
+    """Return the rows of results in the store as one lazy array, in the order of their places.
 
     Args:
-        store: shards with `rows` int64 `[b]` (table rows, contiguous and in order) and the array `name`.
-        n: rows of the image table.
-        name: which array of the shards.
+        places: of the results; zero rows stand where there is none.
+        name: of an array of the shards, `[b, width]`.
+        width: columns.
+        dtype: type of the values.
 
     Returns:
-        `[n, ...]`; `np.asarray` of it reads everything into memory.
-
-    Raises:
-        LandmarkRetrievalError: the shards were made for another image table.
+        `[n, width]`, read block by block whenever it is iterated.
     """
-    if len(store) == 0:
-        return BlockArray((n, 0), np.dtype(np.float32), ())
-    first = store.read(store.manifest()["shards"][0])[name]
 
-    def blocks() -> Iterator[NDArray[Any]]:
-        expected = 0
-        for shard in store:
-            rows = shard["rows"]
-            if not np.array_equal(rows, np.arange(expected, expected + len(rows))):
-                raise LandmarkRetrievalError(
-                    f"{store.root}: shards are not in the order of the image table; run the extraction again"
-                )
-            expected += len(rows)
-            yield shard[name]
-        if expected != n:
-            raise LandmarkRetrievalError(
-                f"{store.root}: holds {expected} rows but the image table has {n}; run the extraction again"
-            )
+    def read(rows: slice) -> NDArray[Any]:
+        if not places.there[rows].any():
+            return np.zeros((rows.stop - rows.start, width), dtype)
+        return places.read(name, rows.start, rows.stop)
 
-    return BlockArray((n, *first.shape[1:]), first.dtype, _Repeatable(blocks))
+    return make_blocks(read, (len(places.shard), width), dtype)
 
 
 def check_ids(descriptors: Descriptors, table: pd.DataFrame) -> None:

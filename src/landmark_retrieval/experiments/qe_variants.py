@@ -54,7 +54,7 @@ class Verified:
         queries: `[q, d]` descriptors before expansion.
         index: `[n, d]` descriptors before expansion.
         graph: their nearest neighbours.
-        pairs: the pairs that were tried (`verification.collect_pairs`).
+        pairs: the pairs that were tried (`verification.verify_pairs`).
         candidates: leading neighbours that were tried.
         min_inliers: inliers from which a pair counts as verified.
     """

@@ -8,6 +8,7 @@ from landmark_retrieval.io.image_folder import ImageFolderDataset
 from landmark_retrieval.io.mlflow_run import MlflowVariantRunDataset
 from landmark_retrieval.io.optional_json import OptionalJSONDataset
 from landmark_retrieval.io.sharded import ShardedDataset
+from landmark_retrieval.io.store import StoreDataset
 from landmark_retrieval.io.trained import AttentionDataset, TrainedDescriptorDataset
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "MlflowVariantRunDataset",
     "OptionalJSONDataset",
     "ShardedDataset",
+    "StoreDataset",
     "TrainedDescriptorDataset",
 ]

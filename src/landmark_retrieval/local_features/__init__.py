@@ -4,11 +4,13 @@ from landmark_retrieval.local_features.attention import AttentionHead, load_atte
 from landmark_retrieval.local_features.base import LocalFeatureExtractor, LocalFeatures
 from landmark_retrieval.local_features.config import LocalFeaturesConfig
 from landmark_retrieval.local_features.extraction import (
+    StoredFeatures,
     build_extractor,
     extract_features,
-    plan_local_extraction,
+    extract_local_features,
+    local_parameters,
 )
-from landmark_retrieval.local_features.pca import fit_local_pca, plan_local_pca, read_local_pca
+from landmark_retrieval.local_features.pca import fit_local_pca, learn_local_pca
 from landmark_retrieval.local_features.store import LocalFeatureStore
 
 __all__ = [
@@ -17,12 +19,13 @@ __all__ = [
     "LocalFeatureStore",
     "LocalFeatures",
     "LocalFeaturesConfig",
+    "StoredFeatures",
     "build_extractor",
     "extract_features",
+    "extract_local_features",
     "fit_local_pca",
+    "learn_local_pca",
     "load_attention",
-    "plan_local_extraction",
-    "plan_local_pca",
-    "read_local_pca",
+    "local_parameters",
     "save_attention",
 ]

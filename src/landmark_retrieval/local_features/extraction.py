@@ -1,13 +1,16 @@
-"""Extraction of local features from a table of images, in resumable shards."""
+"""Local features of the photos of a table, extracted where the store does not hold them yet."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,9 +26,10 @@ from landmark_retrieval.images import (
     Source,
     UnreadableImageError,
     content_digest,
-    image_shards,
+    image_sources,
     load_image,
     resize_long_side,
+    why_unreadable,
 )
 from landmark_retrieval.local_features.base import LocalFeatureExtractor, LocalFeatures
 from landmark_retrieval.local_features.config import (
@@ -40,12 +44,17 @@ from landmark_retrieval.local_features.config import (
 from landmark_retrieval.runtime.devices import choose_device
 from landmark_retrieval.runtime.heap import retained_heap
 from landmark_retrieval.runtime.progress import image_progress
-from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardTask
+from landmark_retrieval.runtime.sharding import ExecutorConfig
+from landmark_retrieval.runtime.store import PASSING, Request, Store
+from landmark_retrieval.runtime.store_files import PARTS
 
 logger = logging.getLogger(__name__)
 
 VERSION = 2
-"""Raised whenever the same parameters would give other features, so that stored shards are made anew."""
+"""Raised whenever the same parameters would give other features, so that all are made anew."""
+
+KIND = "local_features"
+"""Of the namespaces in the store."""
 
 
 def build_extractor(config: ExtractorConfig) -> LocalFeatureExtractor:
@@ -116,81 +125,121 @@ def extract_features(
     )
 
 
-def plan_local_extraction(
+@dataclass(frozen=True)
+class StoredFeatures:
+    """Which local features the photos of a table have; they themselves lie in the store.
+
+    Attributes:
+        keys: str `[n]` what each photo's features are kept by, "" for a photo that cannot be read; train
+            images are left out where the configuration says so.
+        folder: address of their namespace, from the folder of the project where it lies in it.
+        extractor: name.
+        dimensions: of a descriptor.
+        skipped: int64 `[s]` rows of photos without features because they cannot be read.
+        reasons: str `[s]` why.
+        parameters: that they depend on, as JSON.
+    """
+
+    keys: NDArray[np.str_]
+    folder: str
+    extractor: str
+    dimensions: int
+    skipped: NDArray[np.int64]
+    reasons: NDArray[np.str_]
+    parameters: str
+
+
+def local_parameters(config: LocalFeaturesConfig, pca: Whitening | None = None) -> dict[str, Any]:
+    """Return everything that local features depend on, readable."""
+    pca = pca or Whitening.none()
+    projection = hashlib.sha256(pca.mean.tobytes() + pca.projection.tobytes()).hexdigest()[:16]
+    return {
+        "version": VERSION,
+        "extractor": extractor_identity(config.extractor),
+        "max_side": config.max_side,
+        "max_keypoints": config.max_keypoints,
+        "pca": None if pca.is_none else projection,
+    }
+
+
+def extract_local_features(
     table: pd.DataFrame,
+    keys: NDArray[np.str_],
+    store: Store,
     config: LocalFeaturesConfig,
     executor: ExecutorConfig | None = None,
     pca: Whitening | None = None,
-    contents: Sequence[str] | NDArray[np.str_] | None = None,
-) -> ShardPlan:
-    """Plan the extraction of the images of a table, without its train images if `config` says so.
+) -> StoredFeatures:
+    """Extract the features of the photos of a table that have none yet.
 
     Keypoints of a turned image (column `turn`) are in pixels of the upright one.
 
-    Shards hold `rows` int64 `[b]`, `offsets` int64 `[b + 1]` (image i has the features offsets[i] to
-    offsets[i + 1]), `keypoints`, `descriptors` (float16), `scores`, `scales` as in `LocalFeatures`,
-    `image_size` int32 `[b, 2]` (width, height) and `reasons` str `[b]` ("" where readable).
-
     Args:
-        table: image table with `image_id`, `path` and optionally `crop`.
-        config: parameters.
-        executor: where shards are computed; default: in this process, which is right for a GPU.
-        pca: what `fit_local_pca` returned.
-        contents: what `read_image_contents` returned; None reads all images to digest them.
+        table: image table with `path`, `split` and optionally `crop` and `turn`.
+        keys: `images.photo_keys` of its photos.
+        store: where features are kept.
+        config: parameters; says whether train images get features, too.
+        executor: where; default: in this process, which is right for a GPU.
+        pca: what `learn_local_pca` returned.
     """
-    pca = pca or Whitening.none()
-    extractor = digest(
-        VERSION,
-        extractor_identity(config.extractor),
-        config.max_side,
-        config.max_keypoints,
-        hashlib.sha256(pca.mean.tobytes() + pca.projection.tobytes()).hexdigest(),
-    )
-    executor = executor or ExecutorConfig()
+    pca, executor = pca or Whitening.none(), executor or ExecutorConfig()
     alone = executor.backend == "sequential"  # the bars of several would write over each other
-    tasks = []
     images = len(table) if config.train_images else int((table["split"] != "train").sum())
-    for start, paths, state in image_shards(table.iloc[:images], config.shard_size, contents):
-        compute = executor.alike(partial(compute_shard, start, paths, config, pca, alone))
-        tasks.append(ShardTask(f"local-{start:08d}", digest(extractor, *state), compute))
-    dimensions = build_extractor(config.extractor).dimensions if pca.is_none else pca.projection.shape[1]
-    name = config.extractor.name
-    metadata = {
-        "extractor": name,
-        "images": images,
-        "dimensions": dimensions,
-        "shard_size": config.shard_size,
-        "max_side": config.max_side,
-    }
-    options = config.model_dump(mode="json", include={"extractor", "max_side", "max_keypoints"})
-    return ShardPlan(f"local features ({name})", tasks, executor, metadata, options)
+    sources, keys = image_sources(table.iloc[:images]), keys[:images]
+
+    def prepare(rows: NDArray[np.int64]) -> partial[dict[str, NDArray[Any]]]:
+        return partial(compute_shard, [sources[row] for row in rows], config, pca, alone)
+
+    name, parameters = config.extractor.name, local_parameters(config, pca)
+    namespace = store.namespace(KIND, parameters)
+    request = Request(f"local features ({name})", "photo", prepare, config.shard_size, executor=executor)
+    found = namespace.fill(keys, request)
+    missing = {int(row): why_unreadable(sources[row]) for row in np.flatnonzero(keys == "")}
+    reasons = {**missing, **found.reasons}
+    skipped = np.array(sorted(reasons), np.int64)
+    return StoredFeatures(
+        keys=keys,
+        folder=namespace.folder.below(Path.cwd()),
+        extractor=name,
+        dimensions=build_extractor(config.extractor).dimensions if pca.is_none else pca.projection.shape[1],
+        skipped=skipped,
+        reasons=np.array([reasons[row] for row in skipped.tolist()], dtype=str),
+        parameters=json.dumps(parameters),
+    )
 
 
 def compute_shard(
-    start: int, paths: Sequence[Source], config: LocalFeaturesConfig, pca: Whitening, show_progress: bool
+    paths: Sequence[Source], config: LocalFeaturesConfig, pca: Whitening, show_progress: bool
 ) -> dict[str, NDArray[Any]]:
-    """Extract consecutive images; see `plan_local_extraction` for the arrays."""
+    """Extract images.
+
+    Returns:
+        `offsets` int64 `[b + 1]` (image i has the features offsets[i] to offsets[i + 1]), `parts.keypoints`,
+        `parts.descriptors` (float16), `parts.scores`, `parts.scales` as in `LocalFeatures`, `image_size`
+        int32 `[b, 2]` (width, height), `reasons` str `[b]` ("" where readable) and `passing` bool `[b]`.
+    """
     found: list[LocalFeatures] = []
-    reasons = [""] * len(paths)
+    reasons, passing = [""] * len(paths), np.zeros(len(paths), np.bool_)
     dimensions = build_extractor(config.extractor).dimensions if pca.is_none else pca.projection.shape[1]
     with retained_heap(), image_progress(len(paths), "features", show_progress) as progress:
         for position, image in enumerate(_load_ahead(paths)):
             if isinstance(image, UnreadableImageError):
                 logger.warning("unreadable image %s: %s", paths[position], image)
-                reasons[position] = str(image)
+                reasons[position], passing[position] = str(image), image.passing
                 found.append(LocalFeatures.empty(dimensions))
             else:
                 found.append(extract_features(image, config, pca).upright(paths[position]))
             progress.update()
+    parts = {
+        f"{PARTS}{name}": np.concatenate([getattr(features, name) for features in found])
+        for name in ("keypoints", "descriptors", "scores", "scales")
+    }
     return {
-        "rows": np.arange(start, start + len(paths), dtype=np.int64),
+        **parts,
         "offsets": np.cumsum([0, *(len(features) for features in found)], dtype=np.int64),
-        "keypoints": np.concatenate([features.keypoints for features in found]),
-        "descriptors": np.concatenate([features.descriptors for features in found]),
-        "scores": np.concatenate([features.scores for features in found]),
-        "scales": np.concatenate([features.scales for features in found]),
         "image_size": np.array([features.size for features in found], np.int32),
         "reasons": np.array(reasons, dtype=str),
+        PASSING: passing,
     }
 
 

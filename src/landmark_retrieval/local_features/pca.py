@@ -19,10 +19,11 @@ from landmark_retrieval.images import (
     image_sources,
     load_image,
     resize_long_side,
-    source_contents,
 )
 from landmark_retrieval.local_features.config import DelfConfig, LocalFeaturesConfig
-from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardStore, ShardTask
+from landmark_retrieval.runtime.sharding import ExecutorConfig
+from landmark_retrieval.runtime.store import Request, Store
+from landmark_retrieval.runtime.store_files import Arrays
 
 logger = logging.getLogger(__name__)
 
@@ -30,41 +31,42 @@ VERSION = 1
 """Raised whenever the same parameters would give another PCA, so that it is learned anew."""
 
 
-def plan_local_pca(
-    table: pd.DataFrame, config: LocalFeaturesConfig, executor: ExecutorConfig | None = None
-) -> ShardPlan:
-    """Plan the learning of the PCA, one shard, so that it is learned once.
+def learn_local_pca(
+    table: pd.DataFrame,
+    keys: NDArray[np.str_],
+    store: Store,
+    config: LocalFeaturesConfig,
+    executor: ExecutorConfig | None = None,
+) -> Whitening:
+    """Learn the PCA where the extractor needs one and the store does not hold it yet.
 
     Args:
         table: prepared image table.
+        keys: `images.photo_keys` of its photos.
+        store: where what was learned is kept.
         config: parameters; extractors other than DELF need no PCA.
         executor: where it is learned; default: in this process.
-
-    Returns:
-        A plan whose shard holds the arrays of `Whitening`; `read_local_pca` reads it.
     """
     from landmark_retrieval.local_features.extraction import extractor_identity
 
-    chosen, options = table.iloc[:0], {}
-    if isinstance(config.extractor, DelfConfig):
-        chosen = table.iloc[_pca_rows(table, config.extractor)]
-        options = config.model_dump(mode="json", include={"extractor", "max_side", "max_keypoints"})
-    identity = extractor_identity(config.extractor)
-    fingerprint = digest(VERSION, options and identity, options, source_contents(image_sources(chosen)))
-    executor = executor or ExecutorConfig()
-    task = ShardTask("local-pca", fingerprint, executor.alike(partial(_pca_shard, chosen, config)))
-    return ShardPlan("PCA of local features", [task], executor, parameters=options)
+    if not isinstance(config.extractor, DelfConfig):
+        return Whitening.none()
+    rows = _pca_rows(table, config.extractor)
+    options = config.model_dump(mode="json", include={"max_side", "max_keypoints"})
+    parameters = {"version": VERSION, "extractor": extractor_identity(config.extractor), **options}
+
+    def prepare(_: NDArray[np.int64]) -> partial[Arrays]:
+        return partial(_pca_shard, table.iloc[rows], config)
+
+    request = Request("PCA of local features", "layer", prepare, 1, executor=executor or ExecutorConfig())
+    namespace = store.namespace("local_pca", parameters)
+    found = namespace.fill(np.array([digest(keys[rows].tolist())]), request).places
+    return Whitening(found.read("mean")[0], found.read("projection")[0])
 
 
-def read_local_pca(store: ShardStore) -> Whitening:
-    """Return what a plan of `plan_local_pca` has learned."""
-    (shard,) = store
-    return Whitening(shard["mean"], shard["projection"])
-
-
-def _pca_shard(chosen: pd.DataFrame, config: LocalFeaturesConfig) -> dict[str, NDArray[np.float32]]:
+def _pca_shard(chosen: pd.DataFrame, config: LocalFeaturesConfig) -> Arrays:
     pca = fit_local_pca(chosen, config)
-    return {"mean": pca.mean, "projection": pca.projection}
+    return {"mean": pca.mean[None], "projection": pca.projection[None]}
 
 
 def fit_local_pca(table: pd.DataFrame, config: LocalFeaturesConfig) -> Whitening:

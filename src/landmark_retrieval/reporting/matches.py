@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from landmark_retrieval.collection import landmark_of
 from landmark_retrieval.images import Source, UnreadableImageError, image_sources, load_image
 from landmark_retrieval.local_features import LocalFeatureStore
-from landmark_retrieval.verification import VerificationConfig, correspondences, pair_seed
+from landmark_retrieval.verification import VerificationConfig, correspondences, pair_keys, pair_seed
 
 QUALITY = 80
 """JPEG quality."""
@@ -109,14 +109,18 @@ def verified_matches(
     Returns:
         One match for each row of `chosen`, in its order.
     """
-    resolved = config.resolve(features.manifest()["metadata"].get("extractor"))
+    resolved = config.resolve(features.extractor)
     landmarks, sources = landmark_of(images), image_sources(images)
     found = []
     for a, b in zip(chosen["row_a"].tolist(), chosen["row_b"].tolist(), strict=True):
-        of_a, of_b = features.get(a), features.get(b)
-        matched, _, inliers = correspondences(of_a, of_b, resolved, pair_seed(config.seed, a, b))
-        points_a = of_a.keypoints[matched[inliers, 0]].astype(np.float64)
-        points_b = of_b.keypoints[matched[inliers, 1]].astype(np.float64)
+        (key,), (swapped,) = pair_keys(features.keys[[a]], features.keys[[b]])
+        first, second = (features.get(row) for row in ((b, a) if swapped else (a, b)))
+        seed = pair_seed(config.seed, key.decode())
+        matched, _, inliers = correspondences(first, second, resolved, seed)
+        points_a = first.keypoints[matched[inliers, 0]].astype(np.float64)
+        points_b = second.keypoints[matched[inliers, 1]].astype(np.float64)
+        if swapped:
+            points_a, points_b = points_b, points_a
         known = landmarks[a] >= 0 and landmarks[b] >= 0
         found.append(
             VerifiedMatch(

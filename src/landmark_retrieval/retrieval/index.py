@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,8 +20,7 @@ from landmark_retrieval.descriptors import (
     GlobalDescriptorConfig,
     Whitening,
     check_ids,
-    plan_global_extraction,
-    read_region_whitening,
+    descriptor_parameters,
 )
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation.ranking import RankingConfig
@@ -33,16 +33,13 @@ from landmark_retrieval.knn import KnnConfig
 from landmark_retrieval.local_features import (
     LocalFeaturesConfig,
     LocalFeatureStore,
-    plan_local_extraction,
-    read_local_pca,
+    local_parameters,
 )
-from landmark_retrieval.runtime.sharding import ShardStore, changed_parameters
-from landmark_retrieval.verification import ExpansionConfig, VerificationConfig, floor_of, plan_verification
+from landmark_retrieval.runtime.sharding import changed_parameters
+from landmark_retrieval.verification import ExpansionConfig, VerificationConfig, pair_parameters
 from landmark_retrieval.verification.calibration import InlierFit, from_plain
 
 Config = TypeVar("Config", bound=BaseModel)
-
-NO_PAIRS = np.zeros((0, 2), np.int64)
 
 
 @dataclass(frozen=True)
@@ -152,38 +149,35 @@ def read_index(load: Callable[[str], Any], descriptors: Sequence[str]) -> Search
     """
     images = load("image_table")
     rows = SplitRows.from_table(images)
-    nothing = images.iloc[:0]
     steps = []
     for name in descriptors:
         config = _parameters(load, name, GlobalDescriptorConfig)
-        whitening = read_region_whitening(load(f"{name}.region_whitening"))
-        plan = plan_global_extraction(nothing, config, region_whitening=whitening)
-        _refuse_other(name, load(f"{name}.raw_descriptors"), plan.parameters)
+        raw, whitening = load(f"{name}.raw_descriptors"), load(f"{name}.region_whitening")
+        _refuse_other(name, json.loads(raw.parameters), descriptor_parameters(config))
         steps.append(DescriptorSteps(config, whitening, load(f"{name}.whitening")))
     local = _parameters(load, "local_features", LocalFeaturesConfig)
-    pca = read_local_pca(load("local_features_pca"))
-    features = LocalFeatureStore(load("local_features"))
-    local_plan = plan_local_extraction(nothing, local, pca=pca)
-    _refuse_other("local_features", features.store, local_plan.parameters)
+    pca, stored = load("local_features_pca"), load("local_features")
+    _refuse_other("local_features", json.loads(stored.parameters), local_parameters(local, pca))
+    features = LocalFeatureStore(stored)
     verification = _parameters(load, "verification", VerificationConfig)
-    verified = load("verification_shards")
-    _refuse_other("verification", verified, plan_verification(NO_PAIRS, features, verification).parameters)
+    pairs = load("verified_pairs")
+    _refuse_other("verification", pairs.attrs, pair_parameters(features, verification))
     knn = _parameters(load, "knn", KnnConfig)
-    _refuse_other("knn", load("blend.neighbor_shards"), knn.content())
+    built_with = load("blend.neighbor_shards").manifest().get("parameters", {})
+    _refuse_other("knn", built_with, knn.content())
     plain, expanded = load("blend.descriptors"), load("blend_qe_sv.descriptors")
     for stored in (plain, expanded):
         check_ids(stored, images)
-    options, pairs = load("egt_options"), load("pair_probabilities")
+    options, tried = load("egt_options"), load("pair_probabilities")
     egt = EgtConfig(**options["egt"])
     _, trusted = verified_graphs(
-        pairs["row_a"],
-        pairs["row_b"],
-        pairs["probability"].to_numpy(),
+        tried["row_a"],
+        tried["row_b"],
+        tried["probability"].to_numpy(),
         rows.query.stop,
         rows.index.stop - rows.index.start,
         egt.trust,
     )
-    resolved = verification.resolve(features.extractor)
     return SearchIndex(
         images=images,
         steps=steps,
@@ -194,7 +188,7 @@ def read_index(load: Callable[[str], Any], descriptors: Sequence[str]) -> Search
         local_pca=pca,
         features=features,
         knn=knn,
-        verification=resolved.model_copy(update={"min_inliers": floor_of(verified)}),
+        verification=verification.resolve(features.extractor),
         inlier_fits=from_plain(load("inlier_fits")),
         trusted=trusted,
         expansion=_parameters(load, "expansion", ExpansionConfig),
@@ -215,8 +209,8 @@ def _parameters(load: Callable[[str], Any], name: str, model: type[Config]) -> C
     return model.model_validate(load(f"params:{name}"))
 
 
-def _refuse_other(name: str, store: ShardStore, parameters: Mapping[str, Any]) -> None:
-    changes = changed_parameters(store.manifest().get("parameters", {}), parameters)
+def _refuse_other(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    changes = changed_parameters(before, now)
     if changes:
         raise LandmarkRetrievalError(
             f"the index was built with other parameters ({name}: {', '.join(changes)}): search with the "

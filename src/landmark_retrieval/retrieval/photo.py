@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from landmark_retrieval.collection import NO_LANDMARK, landmark_names, landmark_of
 from landmark_retrieval.descriptors import Descriptors, blend, build_model, describe_images, whiten_rows
+from landmark_retrieval.descriptors.extraction import Undescribed
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation.ablation import VARIANTS
 from landmark_retrieval.graph import LabelBridge, Step, Traversal, explain_edge, trusted_path, vote_labels
@@ -24,7 +25,7 @@ from landmark_retrieval.graph.label_bridge import hubs_of
 from landmark_retrieval.graph.label_evidence import own_similarity
 from landmark_retrieval.graph.label_ranking import rank_by_labels
 from landmark_retrieval.graph.trusted import rank_trusted, verified_graphs
-from landmark_retrieval.images import Source, UnreadableImageError, load_image
+from landmark_retrieval.images import Source, UnreadableImageError, load_image, photo_keys
 from landmark_retrieval.knn.matrix import content_digest
 from landmark_retrieval.knn.neighbors import NeighborLists
 from landmark_retrieval.knn.search import check_inputs, search_checked
@@ -33,7 +34,7 @@ from landmark_retrieval.retrieval.evidence import TRAIN_NEIGHBORS, given_labels,
 from landmark_retrieval.retrieval.index import SearchIndex
 from landmark_retrieval.verification import expand, neighbor_inliers, rerank
 from landmark_retrieval.verification.calibration import NEVER, SIDES, InlierFit
-from landmark_retrieval.verification.pairs import pair_seed, verify_pair
+from landmark_retrieval.verification.pairs import pair_keys, pair_seed, verify_pair
 
 LABELLED = VARIANTS[-1]
 TRAVERSED = VARIANTS[2:]
@@ -97,19 +98,15 @@ class PhotoSearch:
             build_model(steps.config, steps.region_whitening)
         build_extractor(index.local_features.extractor)
 
-    def find(
-        self, photo: Source, results: int = 10, variant: str = LABELLED, seed_row: int | None = None
-    ) -> Found:
+    def find(self, photo: Source, results: int = 10, variant: str = LABELLED) -> Found:
         """Find the images of the index that show what a photo shows.
 
-        The ranking is that which a query of the run gets, up to what RANSAC draws: its seeds depend on the
-        table row of a query.
+        The ranking is that which the same photo gets as a query of the run.
 
         Args:
             photo: an image file.
             results: most results.
             variant: stages to apply, one of `evaluation.ablation.VARIANTS`.
-            seed_row: table row from which RANSAC derives its seeds; None takes the one after the last.
 
         Raises:
             UnreadableImageError: the photo cannot be read.
@@ -123,7 +120,7 @@ class PhotoSearch:
         if variant == VARIANTS[0]:
             pairs, neighbors = _no_pairs(), nearest
         else:
-            pairs = self._verify(photo, nearest, len(self.index.images) if seed_row is None else seed_row)
+            pairs = self._verify(photo, nearest)
             descriptor = self._expand(descriptor, nearest, pairs)
             neighbors = self._search(descriptor, self._expanded, self.index.knn.k)
         ranked = rerank(neighbors, self._inliers(neighbors, pairs), self._floor("rerank"))
@@ -148,8 +145,8 @@ class PhotoSearch:
         parts = []
         for steps in self.index.steps:
             raw, reasons = describe_images([photo], steps.config, steps.region_whitening)
-            if reasons[0]:
-                raise UnreadableImageError(reasons[0])
+            if isinstance(reasons[0], Undescribed):
+                raise UnreadableImageError(reasons[0].reason)
             whitened = whiten_rows(raw, steps.whitening, steps.config.storage)
             parts.append(Descriptors(np.array([""]), whitened))
         return np.asarray(blend(parts, self.index.blend).matrix).astype(np.float32)
@@ -191,17 +188,20 @@ class PhotoSearch:
         # Any first row but 0: only the first block of a run's search is worth a line in the log.
         return search_checked(descriptor, rows, config, excluded, "photo", 1, digest)
 
-    def _verify(self, photo: Source, nearest: NeighborLists, seed_row: int) -> pd.DataFrame:
+    def _verify(self, photo: Source, nearest: NeighborLists) -> pd.DataFrame:
         """Return the inliers of the photo (row 0) and its leading neighbours (rows from 1)."""
         index, config = self.index, self.index.verification
         features = extract_features(load_image(photo), index.local_features, index.local_pca)
         top = [int(row) for row in nearest.neighbors[0, : config.candidates] if row >= 0]
         inliers = []
+        rows = np.array(top, np.int64) + index.rows.index.start
+        of_photo = np.repeat(photo_keys([photo]), len(top))
         with threadpool_limits(1):
-            for row in top:
-                table_row = index.rows.index.start + row
-                seed = pair_seed(config.seed, seed_row, table_row)
-                inliers.append(verify_pair(features, index.features.get(table_row), config, seed).inliers)
+            keys, swapped = pair_keys(of_photo, index.features.keys[rows])
+            for row, key, other_first in zip(rows.tolist(), keys.tolist(), swapped.tolist(), strict=True):
+                other, seed = index.features.get(row), pair_seed(config.seed, key.decode())
+                first, second = (other, features) if other_first else (features, other)
+                inliers.append(verify_pair(first, second, config, seed).inliers)
         return pd.DataFrame(
             {"row_a": np.zeros(len(top), np.int64), "row_b": np.array(top, np.int64) + 1, "inliers": inliers}
         )

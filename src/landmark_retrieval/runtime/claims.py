@@ -1,9 +1,10 @@
 """Who computes what at the moment: claims of runs that share a store, without any lock.
 
 Each run keeps one small file that names what it is computing and is written again every few seconds. A run
-first writes its own claim and then looks at the others': of two that want the same, the later one leaves it
-to the earlier. A claim that is no longer renewed holds for nobody. Where clocks or caches of a file system
-deceive, something is computed twice, with the same result; nothing is lost and no one waits for ever.
+first writes its own claim and then looks at the others': whoever finds another's claim to the same gives way.
+Two that find each other both do and try again later, so that nothing is computed twice. A claim that is no
+longer renewed holds for nobody, so that no one waits for ever. Where clocks or caches of a file system
+deceive, something is computed twice, with the same result.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import socket
 import threading
 import time
@@ -29,6 +31,10 @@ EXPIRY = 30.0
 """Seconds without renewal after which a claim holds for nobody."""
 
 
+GIVE_WAY = 0.05
+"""Most seconds that a run waits after it has given way, so that two do not meet again."""
+
+
 def new_token() -> str:
     """Return a name for a run."""
     return uuid.uuid4().hex[:12]
@@ -40,11 +46,11 @@ class Claim:
 
     Attributes:
         owner: machine and process, for messages.
-        since: when each key was claimed, in seconds since the epoch by the other's clock.
+        keys: that it claims.
     """
 
     owner: str
-    since: dict[str, float]
+    keys: frozenset[str]
 
 
 class Claims:
@@ -59,7 +65,7 @@ class Claims:
         self.folder, self.token = folder, token
         self.company = True
         """Whether another run may have been at work here since the claims before the last ones."""
-        self._own: dict[str, float] = {}
+        self._own: set[str] = set()
         self._alone = 0
         self._seen: dict[str, tuple[float, float]] = {}
         self._lock = threading.Lock()
@@ -80,27 +86,24 @@ class Claims:
                 self.folder.remove(f"{self.token}.json")
 
     def take(self, keys: Iterable[str]) -> set[str]:
-        """Claim keys; return those that no other run has claimed before."""
-        wanted, now = list(keys), time.time()
+        """Claim keys; return those that no other run claims."""
+        wanted = set(keys)
         with self._lock:
-            self._own |= dict.fromkeys(wanted, now)
+            self._own |= wanted
             self._write()
-        lost, others = set(), self.others()
-        for token, claim in others.items():
-            for key in wanted:
-                if (claim.since.get(key, float("inf")), token) < (now, self.token):
-                    lost.add(key)
+        others = self.others()
+        lost = {key for key in wanted if any(key in claim.keys for claim in others.values())}
         if lost:
             self.release(lost)
+            time.sleep(random.uniform(0, GIVE_WAY))
         self._alone = 0 if others else self._alone + 1
         self.company = self._alone < 2  # what ended since the claims before may have left results
-        return set(wanted) - lost
+        return wanted - lost
 
     def release(self, keys: Iterable[str]) -> None:
         """Let go of keys, once they are stored or given up."""
         with self._lock:
-            for key in keys:
-                self._own.pop(key, None)
+            self._own -= set(keys)
             self._write()
 
     def others(self) -> dict[str, Claim]:
@@ -113,7 +116,7 @@ class Claims:
             try:
                 facts = json.loads(self.folder.read(name))
                 alive = self._is_alive(token, facts)
-                claim = Claim(f"{facts['host']}, process {facts['process']}", dict(facts["keys"]))
+                claim = Claim(f"{facts['host']}, process {facts['process']}", frozenset(facts["keys"]))
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # just removed, or not ours
             if alive:
@@ -145,9 +148,9 @@ class Claims:
             "host": socket.gethostname(),
             "process": os.getpid(),
             "beat": time.time(),
-            "keys": self._own,
+            "keys": sorted(self._own),
         }
-        self.folder.write(f"{self.token}.json", json.dumps(facts).encode(), self.token)
+        self.folder.write(f"{self.token}.json", json.dumps(facts).encode(), self.token, sync=False)
 
 
 def _runs(process: int) -> bool:

@@ -39,12 +39,17 @@ def autocast(config: GlobalDescriptorConfig, device: torch.device) -> contextlib
         config: with `precision`; `auto` is float16 on a GPU and float32 elsewhere.
         device: where the network runs.
     """
-    precision = config.precision
-    if precision == "auto":
-        precision = "float16" if device.type == "cuda" else "float32"
+    precision = resolved_precision(config, device)
     if precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=getattr(torch, precision))
+
+
+def resolved_precision(config: GlobalDescriptorConfig, device: torch.device | None = None) -> str:
+    """Return the precision that a configuration means on a device, its own where None is given."""
+    if config.precision != "auto":
+        return config.precision
+    return "float16" if (device or choose_device(config.device)).type == "cuda" else "float32"
 
 
 def batch_size(config: GlobalDescriptorConfig) -> int:

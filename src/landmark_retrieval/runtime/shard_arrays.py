@@ -47,6 +47,43 @@ class ShardArrays:
         Raises:
             ValueError: there is no such array, or the file ends before the rows do.
         """
+        shape, dtype = self._find(name)
+        stop = shape[0] if stop is None else stop
+        if not 0 <= start <= stop <= shape[0]:
+            raise ValueError(f"array '{name}' has {shape[0]} rows, not {start} to {stop}")
+        size = dtype.itemsize * math.prod(shape[1:])
+        self._file.seek(start * size, 1)
+        values = np.frombuffer(self._read((stop - start) * size), dtype)
+        return values.reshape(stop - start, *shape[1:])
+
+    def pick(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return some rows of an array, mapped into memory where the file is a local one.
+
+        Args:
+            name: of the array.
+            rows: int64 `[m]`, at least one.
+
+        Returns:
+            `[m, ...]` of the stored dtype.
+
+        Raises:
+            ValueError: as of `rows`.
+        """
+        first, last = int(rows.min()), int(rows.max()) + 1
+        try:
+            self._file.fileno()
+        except (OSError, AttributeError):
+            return self.rows(name, first, last)[rows - first]
+        shape, dtype = self._find(name)
+        if not 0 <= first < last <= shape[0]:
+            raise ValueError(f"array '{name}' has {shape[0]} rows, not {first} to {last}")
+        whole = np.memmap(self._file, dtype, "r", self._file.tell(), shape)
+        if last - first == len(rows) and (np.diff(rows) == 1).all():
+            return np.asarray(whole[first:last])
+        return np.asarray(whole[rows])
+
+    def _find(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Return shape and type of an array; the file then stands at its values."""
         if name not in self._members:
             raise ValueError(f"no array '{name}'")
         begin = self._members[name].header_offset
@@ -60,13 +97,7 @@ class ShardArrays:
         shape, fortran_order, dtype = read(self._file)
         if dtype.hasobject or (fortran_order and len(shape) > 1):
             raise ValueError(f"array '{name}' is not stored by rows")
-        stop = shape[0] if stop is None else stop
-        if not 0 <= start <= stop <= shape[0]:
-            raise ValueError(f"array '{name}' has {shape[0]} rows, not {start} to {stop}")
-        size = dtype.itemsize * math.prod(shape[1:])
-        self._file.seek(start * size, 1)
-        values = np.frombuffer(self._read((stop - start) * size), dtype)
-        return values.reshape(stop - start, *shape[1:])
+        return shape, dtype
 
     def _read(self, size: int) -> bytes:
         content = self._file.read(size)

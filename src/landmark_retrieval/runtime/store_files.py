@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 import numpy as np
@@ -47,6 +47,12 @@ class Folder:
     """
 
     url: str
+
+    def below(self, folder: Path) -> str:
+        """Return the address, for a local folder inside another one as seen from that."""
+        path = Path(self.url)
+        inside = "://" not in self.url and path.is_absolute() and path.is_relative_to(folder)
+        return str(path.relative_to(folder)) if inside else self.url
 
     def __truediv__(self, name: str) -> Folder:
         return Folder(f"{self.url}/{name}")
@@ -87,18 +93,26 @@ class Folder:
             return {}
         return {entry["name"].rstrip("/").rsplit("/", 1)[-1]: entry for entry in found}
 
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file for reading, a local one without anything in between."""
+        if "://" not in self.url:
+            return Path(self.url, name).open("rb")
+        opened: IO[bytes] = self.fs.open(self.path(name), "rb")
+        return opened
+
     def read(self, name: str) -> bytes:
         """Return the bytes of a file."""
-        with self.fs.open(self.path(name), "rb") as file:
-            return bytes(file.read())
+        with self.open(name) as file:
+            return file.read()
 
-    def write(self, name: str, content: bytes, token: str = "") -> None:
+    def write(self, name: str, content: bytes, token: str = "", sync: bool = True) -> None:
         """Write a file under a temporary name, see it safely on disk, and give it its name.
 
         Args:
             name: of the file; what has it is replaced.
             content: all its bytes.
             token: of the run that writes, by which a temporary file that was left is known.
+            sync: whether it must outlast a power cut.
 
         Raises:
             NoSpaceError: the file system is full.
@@ -109,10 +123,12 @@ class Folder:
             if isinstance(self.fs, LocalFileSystem):
                 with Path(temporary).open("wb") as file:
                     file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
+                    if sync:
+                        file.flush()
+                        os.fsync(file.fileno())
                 Path(temporary).replace(self.path(name))
-                _sync_folder(str(Path(temporary).parent))
+                if sync:
+                    _sync_folder(str(Path(temporary).parent))
             else:
                 self.fs.pipe_file(temporary, content)
                 self.fs.mv(temporary, self.path(name))
@@ -159,7 +175,8 @@ def state_of(entry: Mapping[str, Any]) -> str:
 def pack(arrays: Arrays) -> tuple[str, bytes]:
     """Return the name and the bytes of a shard; the name is the digest of the bytes."""
     buffer = io.BytesIO()
-    np.savez(buffer, format=np.array([FORMAT]), **dict(arrays))  # type: ignore[arg-type]
+    by_rows = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
+    np.savez(buffer, format=np.array([FORMAT]), **by_rows)  # type: ignore[arg-type]
     content = buffer.getvalue()
     return name_of(content), content
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -183,7 +184,7 @@ class Filling:
                 self.request.unit,
                 "; ".join(sorted(claim.owner for claim in others.values())),
             )
-        time.sleep(WAIT)
+        time.sleep(random.uniform(0.5, 1.5) * WAIT)
 
     def _dying(self) -> LandmarkRetrievalError:
         return LandmarkRetrievalError(

@@ -17,6 +17,8 @@ from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.runtime.shard_arrays import ShardArrays
 from landmark_retrieval.runtime.store_files import (
     KEYS,
+    OFFSETS,
+    PARTS,
     REASONS,
     SECONDS,
     SHARD,
@@ -101,19 +103,48 @@ class Places:
         """
         shard, row = self.shard[start:stop], self.row[start:stop]
         found: NDArray[Any] | None = None
-        # Shards in their order, and of each what lies together in one piece.
-        for number in np.unique(shard[shard >= 0]).tolist():
-            at = np.flatnonzero(shard == number) if len(shard) > 1 else np.zeros(1, np.int64)
-            rows = row[at]
-            first, last = int(rows.min()), int(rows.max()) + 1
-            with opened(self.folder, self.names[number]) as arrays:
-                values = arrays.rows(name, first, last)
-            if found is None:
-                found = np.zeros((len(shard), *values.shape[1:]), values.dtype)
-            found[at] = values[rows - first]
+        # Shards in their order; in each the results keep that of the places, often the one they lie in.
+        order = np.argsort(shard, kind="stable")
+        for at in np.split(order, np.flatnonzero(np.diff(shard[order])) + 1):
+            if len(at) == 0 or shard[at[0]] < 0:
+                continue
+            with opened(self.folder, self.names[int(shard[at[0]])]) as arrays:
+                values = arrays.pick(name, row[at])
+                if found is None:
+                    found = np.zeros((len(shard), *values.shape[1:]), values.dtype)
+                if int(at[-1]) - int(at[0]) + 1 == len(at):
+                    found[int(at[0]) : int(at[-1]) + 1] = values
+                else:
+                    found[at] = values
         if found is None:
             found = self._nothing(name, len(shard))
         return found
+
+    def each(self, *names: str) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+        """Yield every result there is, in order: its position and its part of each array.
+
+        Args:
+            names: of arrays; `parts.*` give all rows of a result.
+
+        Raises:
+            LandmarkRetrievalError: a shard was damaged or deleted since it was looked at.
+        """
+        # Consecutive results of one shard are read at one go.
+        cuts = np.flatnonzero(np.diff(self.shard)) + 1
+        for run in np.split(np.arange(len(self.shard)), cuts):
+            if len(run) == 0 or self.shard[run[0]] < 0:
+                continue
+            with opened(self.folder, self.names[int(self.shard[run[0]])]) as arrays:
+                offsets = arrays.rows(OFFSETS) if any(name.startswith(PARTS) for name in names) else None
+                for position in run.tolist():
+                    row = int(self.row[position])
+                    found = {}
+                    for name in names:
+                        if name.startswith(PARTS) and offsets is not None:
+                            found[name] = arrays.rows(name, int(offsets[row]), int(offsets[row + 1]))
+                        else:
+                            found[name] = arrays.rows(name, row, row + 1)[0]
+                    yield position, found
 
     def _nothing(self, name: str, count: int) -> NDArray[Any]:
         for shard in self.names:
@@ -131,7 +162,7 @@ def opened(folder: Folder, name: str) -> Iterator[ShardArrays]:
         LandmarkRetrievalError: it was damaged or deleted since; the next run computes its results again.
     """
     try:
-        with folder.fs.open(folder.path(name), "rb") as file:
+        with folder.open(name) as file:
             yield ShardArrays(file)
         return
     except FileNotFoundError:
@@ -140,6 +171,7 @@ def opened(folder: Folder, name: str) -> Iterator[ShardArrays]:
         raise
     except Exception as error:  # the decoders raise many types on damaged files
         reason = f"was damaged while it was in use ({' '.join(str(error).split()) or type(error).__name__})"
+    folder.remove(INDEX)  # so that the next run looks at every byte
     raise LandmarkRetrievalError(
         f"{folder.url}/{name}: {reason}; run again, its results alone are computed again"
     )

@@ -5,11 +5,11 @@ from landmark_retrieval.verification.matching import MatchingConfig, match
 from landmark_retrieval.verification.pairs import (
     VerificationConfig,
     candidate_pairs,
-    collect_pairs,
     correspondences,
-    floor_of,
+    pair_keys,
+    pair_parameters,
     pair_seed,
-    plan_verification,
+    verify_pairs,
 )
 from landmark_retrieval.verification.ransac import RansacConfig, estimate_homography
 from landmark_retrieval.verification.rerank import neighbor_inliers, rerank
@@ -20,15 +20,15 @@ __all__ = [
     "RansacConfig",
     "VerificationConfig",
     "candidate_pairs",
-    "collect_pairs",
     "correspondences",
     "estimate_homography",
     "expand",
     "expand_queries_and_index",
-    "floor_of",
     "match",
     "neighbor_inliers",
+    "pair_keys",
+    "pair_parameters",
     "pair_seed",
-    "plan_verification",
     "rerank",
+    "verify_pairs",
 ]

@@ -146,7 +146,7 @@ def calibrate(
     """Fit both kinds of tried pairs.
 
     Args:
-        pairs: `row_a`, `row_b`, `inliers`, one row a distinct pair (`collect_pairs`).
+        pairs: `row_a`, `row_b`, `inliers`, one row a distinct pair (`verify_pairs`).
         queries: number of queries; table rows below it are queries.
         floor: the extractor's measured floor, or one that was given.
         config: how many pairs it takes, if anything is fitted at all.
@@ -176,7 +176,7 @@ def pair_probabilities(
     """Return P(same place) of every tried pair.
 
     Args:
-        pairs: `row_a`, `row_b`, `inliers` (`collect_pairs`).
+        pairs: `row_a`, `row_b`, `inliers` (`verify_pairs`).
         queries: number of queries; table rows below it are queries.
         fits: of both `SIDES` (`calibrate`).
 

@@ -112,7 +112,7 @@ def expand_in_blocks(
         queries: `[q, d]` descriptors, possibly memory-mapped, as all matrices here.
         index: `[n, d]` descriptors.
         graph: their nearest neighbours.
-        verified: pairs of `collect_pairs`.
+        verified: pairs of `verify_pairs`.
         config: parameters.
         candidates: leading neighbours that were compared.
         min_inliers: inliers from which a neighbour of a query, and of an index image, is reliable.

@@ -1,4 +1,9 @@
-"""Spatial verification of candidate pairs of images, in resumable shards."""
+"""Spatial verification of candidate pairs of images, where the store does not hold them yet.
+
+A pair is kept by what its two photos are kept by, in alphabetical order, and it is matched and estimated in
+that order with a seed made of both. So a result does not depend on rows, on which photo is the query, or on
+what else is compared.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +17,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from landmark_retrieval.configuration import Configuration, digest
-from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.knn import KnnGraph
-from landmark_retrieval.runtime.sharding import Arrays, ExecutorConfig, ShardPlan, ShardStore, ShardTask
+from landmark_retrieval.runtime.sharding import ExecutorConfig
+from landmark_retrieval.runtime.store import Request, Store
+from landmark_retrieval.runtime.store_files import Arrays
 from landmark_retrieval.verification.calibration import CalibrationConfig
 from landmark_retrieval.verification.device_matching import match_many, matching_device
 from landmark_retrieval.verification.floors import default_floor
@@ -30,10 +36,13 @@ from landmark_retrieval.verification.ransac import (
 
 if TYPE_CHECKING:
     from landmark_retrieval.local_features.base import LocalFeatures
-    from landmark_retrieval.local_features.store import LocalFeatureStore
+    from landmark_retrieval.local_features.store import FeaturesOfImages, LocalFeatureStore
 
-VERSION = 1
-"""Raised when the same parameters give other results; part of every fingerprint."""
+VERSION = 2
+"""Raised when the same parameters give other results."""
+
+KIND = "pairs"
+"""Of the namespaces in the store."""
 
 HOMOGRAPHY_COLUMNS = [f"h{i}{j}" for i in (1, 2, 3) for j in (1, 2, 3)]
 
@@ -65,7 +74,14 @@ class VerificationConfig(Configuration):
         floor = self.min_inliers
         if floor is None:
             floor = default_floor(extractor, available_method(self.ransac.method))
-        return self.model_copy(update={"matching": self.matching.resolve(extractor), "min_inliers": floor})
+        matching, ransac = self.matching.resolve(extractor), self.ransac.resolve(extractor)
+        return self.model_copy(update={"matching": matching, "ransac": ransac, "min_inliers": floor})
+
+    def floor(self, extractor: str) -> int:
+        """Return the inliers from which a pair counts as verified, with features of an extractor."""
+        resolved = self.resolve(extractor).min_inliers
+        assert resolved is not None
+        return resolved
 
 
 def candidate_pairs(graph: KnnGraph, candidates: int, database_side: bool = True) -> NDArray[np.int64]:
@@ -93,80 +109,159 @@ def candidate_pairs(graph: KnnGraph, candidates: int, database_side: bool = True
     return np.stack([unique // max(total, 1), unique % max(total, 1)], axis=1)
 
 
-def plan_verification(
+def pair_parameters(features: LocalFeatureStore, config: VerificationConfig) -> dict[str, Any]:
+    """Return everything that verified pairs depend on, readable.
+
+    The floor `min_inliers` only interprets them, and workers and devices only compute them.
+
+    Args:
+        features: that are matched.
+        config: parameters.
+    """
+    resolved = config.resolve(features.extractor)
+    return {
+        "version": VERSION,
+        "features": features.namespace,
+        "method": available_method(resolved.ransac.method),
+        "matching": resolved.matching.model_dump(mode="json", exclude={"device"}),
+        "ransac": resolved.ransac.model_dump(mode="json", exclude={"method"}),
+        "seed": resolved.seed,
+    }
+
+
+def verify_pairs(
     pairs: NDArray[np.int64],
     features: LocalFeatureStore,
+    store: Store,
     config: VerificationConfig,
     executor: ExecutorConfig | None = None,
-) -> ShardPlan:
-    """Plan the verification of pairs.
+) -> pd.DataFrame:
+    """Verify the pairs that are not verified yet.
 
-    Shards hold the pairs of `shard_size` consecutive first images, so that a worker reads the features of
-    these once, and so that other pairs elsewhere do not change them. The content of a shard depends on its
-    pairs, the features of their images and the parameters, not on the number of workers.
+    Those of `shard_size` consecutive first images are computed together, so that a worker reads the features
+    of these once.
 
     Args:
         pairs: int64 `[m, 2]` table rows from `candidate_pairs`.
         features: local features of all images that occur.
+        store: where verified pairs are kept.
         config: parameters.
-        executor: where shards are computed; default: in this process.
+        executor: where; default: in this process.
 
     Returns:
-        A plan whose shards hold `pairs` int64 `[m, 2]`, `matches` int32 `[m]` (tentative correspondences),
-        `inliers` int32 `[m]` and `homographies` float32 `[m, 3, 3]` (first image to second, pixels of the
-        original images, all zeros without a model).
+        One row a pair, ordered by rows: `row_a`, `row_b` int64 (table rows, row_a < row_b), `matches`
+        (tentative correspondences), `inliers` int32, and `h11` ... `h33` float32, the homography from a to b
+        in pixels of the original images (zeros without a model). Its `attrs` are `pair_parameters`.
+
+    Raises:
+        LandmarkRetrievalError: a row is beyond the table of the features.
     """
-    extractor = features.manifest()["metadata"].get("extractor")
-    resolved = config.resolve(extractor)
-    method = available_method(resolved.ransac.method)
-    options = resolved.model_dump(mode="json", include={"matching", "ransac", "min_inliers", "seed"})
-    parameters = digest(VERSION, method, options)
     ordered = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
-    return ShardPlan(
-        description="spatial verification",
-        tasks=_tasks(ordered, features, resolved, parameters),
-        executor=executor or ExecutorConfig(),
-        metadata={
-            "extractor": extractor,
-            "pairs": len(ordered),
-            "min_inliers": resolved.min_inliers,
-            "ratio": resolved.matching.ratio,
-            "method": method,
-        },
-        parameters=options,
+    resolved = config.resolve(features.extractor)
+    if len(ordered) and int(ordered.max()) >= features.images:
+        features.get(int(ordered.max()))  # says what is wrong
+    keys, swapped = pair_keys(features.keys[ordered[:, 0]], features.keys[ordered[:, 1]])
+    in_order = np.where(swapped[:, None], ordered[:, ::-1], ordered)
+
+    def prepare(positions: NDArray[np.int64]) -> VerifyPairs:
+        block = in_order[positions]
+        names = np.array([pair.decode() for pair in keys[positions].tolist()], dtype=str)
+        return VerifyPairs(block, names, features.take(np.unique(block)), resolved)
+
+    request = Request(
+        "spatial verification",
+        "pair",
+        prepare,
+        config.shard_size,
+        ordered[:, 0],
+        executor or ExecutorConfig(),
     )
+    parameters = pair_parameters(features, config)
+    places = store.namespace(KIND, parameters).fill(keys, request).places
+    frame: dict[str, NDArray[Any]] = {"row_a": ordered[:, 0], "row_b": ordered[:, 1]}
+    if places.there.any():
+        matches, inliers = (places.read(name) for name in ("matches", "inliers"))
+        homographies = places.read("homographies")
+    else:
+        matches = inliers = np.zeros(len(ordered), np.int32)
+        homographies = np.zeros((len(ordered), 3, 3), np.float32)
+    frame |= {"matches": matches, "inliers": inliers}
+    directed = _inverted(homographies, swapped).reshape(-1, 9)
+    frame |= {column: directed[:, number] for number, column in enumerate(HOMOGRAPHY_COLUMNS)}
+    table = pd.DataFrame(frame)
+    table.attrs = dict(parameters)  # type: ignore[assignment]
+    return table
+
+
+def pair_keys(
+    first: NDArray[np.str_], second: NDArray[np.str_]
+) -> tuple[NDArray[np.bytes_], NDArray[np.bool_]]:
+    """Return what pairs are kept by.
+
+    Args:
+        first: str `[m]` what the first photos are kept by, "" for none.
+        second: the same of the second photos.
+
+    Returns:
+        `[m]` both in alphabetical order with a space between, "" where one is not there; and where that is
+        not the order in which they were given, bool `[m]`.
+    """
+    a, b = np.asarray(first, dtype=np.bytes_), np.asarray(second, dtype=np.bytes_)
+    swapped: NDArray[np.bool_] = a > b
+    low, high = np.where(swapped, b, a), np.where(swapped, a, b)
+    keys = np.strings.add(np.strings.add(low, b" "), high)
+    return np.where((a == b"") | (b == b""), b"", keys).astype(np.bytes_), swapped
+
+
+def _inverted(homographies: NDArray[np.float32], swapped: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return homographies, where `swapped` those of the other direction (H[2, 2] = 1, or all zeros)."""
+    result = homographies.copy()
+    for at in np.flatnonzero(swapped & homographies.any(axis=(1, 2))).tolist():
+        inverse = np.linalg.inv(homographies[at].astype(np.float64))
+        result[at] = inverse / inverse[2, 2]
+    return result
 
 
 @dataclass(frozen=True)
 class VerifyPairs:
-    """The computation of one shard; called without arguments in any process."""
+    """The computation of one shard; called without arguments in any process.
+
+    Attributes:
+        pairs: int64 `[m, 2]` table rows, each pair in the alphabetical order of its keys.
+        keys: str `[m]` of `pair_keys`.
+        features: of all images that occur.
+        config: parameters without open values.
+    """
 
     pairs: NDArray[np.int64]
-    features: LocalFeatureStore
+    keys: NDArray[np.str_]
+    features: FeaturesOfImages
     config: VerificationConfig
 
     def __call__(self) -> Arrays:
-        """Return the arrays of the shard (see `plan_verification`)."""
+        """Return `matches` int32 `[m]`, `inliers` int32 `[m]`, `homographies` float32 `[m, 3, 3]`."""
         matches = np.zeros(len(self.pairs), np.int32)
         inliers = np.zeros(len(self.pairs), np.int32)
         homographies = np.zeros((len(self.pairs), 3, 3), np.float32)
         device = matching_device(self.config.matching.device)
+        order = np.argsort(self.pairs[:, 0], kind="stable")
         with threadpool_limits(1):
-            for row_a, start, stop in _runs(self.pairs[:, 0]):
+            for row_a, start, stop in _runs(self.pairs[order, 0]):
+                at = order[start:stop].tolist()
                 a = self.features.get(row_a)
-                others = [self.features.get(row_b) for row_b in self.pairs[start:stop, 1].tolist()]
+                others = [self.features.get(row_b) for row_b in self.pairs[at, 1].tolist()]
                 matched: Sequence[NDArray[np.int32] | None] = [None] * len(others)
                 if device is not None:
                     matched = match_many(a, others, self.config.matching, device)
-                for i, b, pairs in zip(range(start, stop), others, matched, strict=True):
-                    seed = pair_seed(self.config.seed, row_a, int(self.pairs[i, 1]))
+                for i, b, pairs in zip(at, others, matched, strict=True):
+                    seed = pair_seed(self.config.seed, str(self.keys[i]))
                     result = verify_pair(a, b, self.config, seed, pairs)
                     matches[i], inliers[i], homographies[i] = (
                         result.matches,
                         result.inliers,
                         result.homography,
                     )
-        return {"pairs": self.pairs, "matches": matches, "inliers": inliers, "homographies": homographies}
+        return {"matches": matches, "inliers": inliers, "homographies": homographies}
 
 
 @dataclass(frozen=True)
@@ -229,7 +324,7 @@ def correspondences(
         b.keypoints[matched[:, 1]].astype(np.float64) * scale_b,
         config.ransac,
         seed,
-        config.min_inliers or 0,
+        config.ransac.sought_inliers or 0,
     )
     if not inliers.any():
         return matched, NO_MODEL, inliers
@@ -242,63 +337,14 @@ def long_side(features: LocalFeatures) -> float:
     return max(1.0, float(max(features.size)) or float(features.keypoints.max(initial=0)))
 
 
-def pair_seed(seed: int, row_a: int, row_b: int) -> int:
-    """Return a seed below 2³¹ for one pair, independent of what else is compared."""
-    return int(np.random.SeedSequence((seed, row_a, row_b)).generate_state(1)[0] >> 1)
-
-
-def collect_pairs(store: ShardStore) -> pd.DataFrame:
-    """Read all pairs that were compared.
+def pair_seed(seed: int, key: str) -> int:
+    """Return a seed below 2³¹ for one pair, independent of what else is compared.
 
     Args:
-        store: what a plan of `plan_verification` has written.
-
-    Returns:
-        One row a pair, ordered by rows: `row_a`, `row_b` int64 (table rows, row_a < row_b), `matches`,
-        `inliers` int32, and `h11` ... `h33` float32, the homography from a to b (zeros without a model).
+        seed: of the run.
+        key: of `pair_keys`.
     """
-    shards = list(store)
-    frame = {
-        "row_a": _concatenate([shard["pairs"][:, 0] for shard in shards], np.int64),
-        "row_b": _concatenate([shard["pairs"][:, 1] for shard in shards], np.int64),
-        "matches": _concatenate([shard["matches"] for shard in shards], np.int32),
-        "inliers": _concatenate([shard["inliers"] for shard in shards], np.int32),
-    }
-    for number, column in enumerate(HOMOGRAPHY_COLUMNS):
-        frame[column] = _concatenate(
-            [shard["homographies"].reshape(-1, 9)[:, number] for shard in shards], np.float32
-        )
-    return pd.DataFrame(frame)
-
-
-def floor_of(store: ShardStore) -> int:
-    """Return the number of inliers from which a pair of this store counts as verified.
-
-    Raises:
-        LandmarkRetrievalError: the store holds something else than a plan of `plan_verification` writes.
-    """
-    metadata = store.manifest()["metadata"]
-    if "min_inliers" not in metadata:
-        raise LandmarkRetrievalError(f"{store.root}: not a spatial verification; run spatial_verification")
-    return int(metadata["min_inliers"])
-
-
-def _tasks(
-    ordered: NDArray[np.int64], features: LocalFeatureStore, config: VerificationConfig, parameters: str
-) -> list[ShardTask]:
-    """Return the shards of pairs in ascending order; `parameters` is the digest of what they depend on."""
-    tasks = []
-    for bucket, start, stop in _runs(ordered[:, 0] // config.shard_size):
-        block = ordered[start:stop]
-        inputs = sorted({features.fingerprint_of(int(row)) for row in np.unique(block)})
-        tasks.append(
-            ShardTask(
-                key=f"pairs-{bucket:07d}",
-                fingerprint=digest(parameters, hashlib.sha256(block.tobytes()).hexdigest(), inputs),
-                compute=VerifyPairs(block, features, config),
-            )
-        )
-    return tasks
+    return int.from_bytes(hashlib.sha256(f"{seed} {key}".encode()).digest()[:4]) >> 1
 
 
 def _runs(values: NDArray[np.int64]) -> list[tuple[int, int, int]]:
@@ -308,7 +354,3 @@ def _runs(values: NDArray[np.int64]) -> list[tuple[int, int, int]]:
     starts = np.concatenate([[0], np.flatnonzero(np.diff(values)) + 1])
     stops = np.append(starts[1:], len(values))
     return [(int(values[start]), int(start), int(stop)) for start, stop in zip(starts, stops, strict=True)]
-
-
-def _concatenate(parts: Sequence[NDArray[Any]], dtype: type) -> NDArray[Any]:
-    return np.concatenate(parts) if parts else np.zeros(0, dtype)

@@ -11,8 +11,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.verification.floors import default_floor
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,9 @@ class RansacConfig(Configuration):
         max_scale: an inlier counts only where the homography keeps the orientation and enlarges or shrinks
             lengths (square root of the area factor) at most this many times; guards against mirrored and
             collapsed models, which gather false inliers.
+        sought_inliers: inliers of the models that are looked for: with fewer correspondences nothing is
+            estimated, and no more samples are drawn than find a model of so many. None takes the extractor's
+            calibrated floor. Lower it together with `min_inliers`.
     """
 
     method: Method = "pydegensac"
@@ -51,6 +56,14 @@ class RansacConfig(Configuration):
     confidence: float = 0.999
     max_iterations: int = 10_000
     max_scale: float = 10.0
+    sought_inliers: int | None = Field(default=None, ge=SAMPLE)
+
+    def resolve(self, extractor: str | None) -> RansacConfig:
+        """Return the configuration with every open value filled in for an extractor."""
+        if self.sought_inliers is not None:
+            return self
+        sought = default_floor(extractor, available_method(self.method))
+        return self.model_copy(update={"sought_inliers": sought})
 
 
 def estimate_homography(

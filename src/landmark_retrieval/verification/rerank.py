@@ -18,7 +18,7 @@ def neighbor_inliers(
         neighbors: `[n, k]` index rows, -1 padded.
         first_row: table row of the first image: 0 for queries, the number of queries for index images.
         queries: number of queries (index image j is table row queries + j).
-        verified: `row_a`, `row_b`, `inliers` of all pairs that were tried (`collect_pairs`).
+        verified: `row_a`, `row_b`, `inliers` of all pairs that were tried (`verify_pairs`).
         candidates: leading columns to look up.
 
     Returns:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from landmark_retrieval.collection import DataSetConfig, SplitRows, landmark_of, read_image_contents
+from landmark_retrieval.collection import DataSetConfig, ImageContents, SplitRows, landmark_of
 from landmark_retrieval.collection.doubts import doubtful_labels
 from landmark_retrieval.collection.duplicates import DuplicatesConfig, find_alike, near_duplicates
 from landmark_retrieval.collection.groups import Groups, GroupsConfig, group_photos, known_groups
@@ -20,7 +20,6 @@ from landmark_retrieval.reporting.collection import (
     CollectionPageConfig,
     render_collection,
 )
-from landmark_retrieval.runtime.sharding import ShardStore
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +29,9 @@ def judge_pairs(pairs: pd.DataFrame, probabilities: pd.DataFrame) -> pd.DataFram
     return pairs[["row_a", "row_b", "inliers"]].assign(probability=probabilities["probability"])
 
 
-def count_growth(images: pd.DataFrame, contents: ShardStore, known: dict[str, Any]) -> dict[str, Any]:
+def count_growth(images: pd.DataFrame, contents: ImageContents, known: dict[str, Any]) -> dict[str, Any]:
     """Remember what the photos hold, and say how many are new, known and gone since the last run."""
-    digests = sorted(set(read_image_contents(contents).tolist()) - {""})
+    digests = sorted(set(contents.digests.tolist()) - {""})
     logger.info("%s", growth_in_words(digests, known.get("contents")))
     return {"contents": digests}
 
@@ -58,14 +57,14 @@ def find_near_duplicates(
     pairs: pd.DataFrame,
     links: pd.DataFrame,
     images: pd.DataFrame,
-    contents: ShardStore,
+    contents: ImageContents,
     config: DuplicatesConfig,
 ) -> pd.DataFrame:
     """Find photos that repeat another, and say which to keep."""
     sources = image_sources(images)
     candidates = pairs.assign(probability=links["probability"])
     alike, pixels = find_alike(candidates, lambda row: upright_size(sources[row]), len(sources), config)
-    parts = source_contents(sources, read_image_contents(contents))
+    parts = source_contents(sources, contents.digests)
     known = np.array(["" if not part[0] else "/".join(map(str, part)) for part in parts], dtype=str)
     ids, paths = images["image_id"].astype(str).tolist(), images["path"].astype(str).tolist()
     return near_duplicates(ids, paths, known, pixels, alike)
@@ -82,7 +81,7 @@ def find_doubts(links: pd.DataFrame, images: pd.DataFrame, config: GroupsConfig)
 
 def make_collection_page(
     images: pd.DataFrame,
-    contents: ShardStore,
+    contents: ImageContents,
     audit: pd.DataFrame,
     groups: pd.DataFrame,
     links: pd.DataFrame,
@@ -98,7 +97,7 @@ def make_collection_page(
         data_set=data_set.name,
         image_ids=images["image_id"].astype(str).tolist(),
         sources=image_sources(images),
-        contents=read_image_contents(contents),
+        contents=contents.digests,
         landmarks=images["landmark"].fillna(images["landmark_id"].astype("str")).fillna("").tolist(),
         audit=audit.fillna(""),
         groups=Groups(

@@ -20,7 +20,7 @@ from landmark_retrieval.collection import (
 from landmark_retrieval.descriptors import (
     Descriptors,
     GlobalDescriptorConfig,
-    gather_shards,
+    RawDescriptors,
     learn_whitening,
     take_rows,
     whiten_rows,
@@ -46,7 +46,7 @@ def hold_out(images: pd.DataFrame, config: SweepConfig) -> pd.DataFrame:
 
 
 def describe_held_out(
-    raw: ShardStore, images: pd.DataFrame, held_out: pd.DataFrame, config: GlobalDescriptorConfig
+    raw: RawDescriptors, held_out: pd.DataFrame, config: GlobalDescriptorConfig
 ) -> Descriptors:
     """Whiten the held-out images anew, by what their own train split teaches.
 
@@ -55,7 +55,7 @@ def describe_held_out(
     """
     rows = held_out[SOURCE_ROW].to_numpy()
     order = np.argsort(rows)
-    matrix = take_rows(gather_shards(raw, len(images)), rows[order])[np.argsort(order)]
+    matrix = take_rows(raw.matrix, rows[order])[np.argsort(order)]
     whitening = learn_whitening(matrix, held_out, config.whitening, config.trained)
     ids = held_out["image_id"].to_numpy(dtype=str)
     return Descriptors(ids, whiten_rows(matrix, whitening, config.storage))

@@ -42,7 +42,6 @@ def create_data_set_pipeline() -> Pipeline:
                     nodes.describe_held_out,
                     inputs=[
                         f"{name}.raw_descriptors",
-                        "image_table",
                         f"{NAMESPACE}.image_table",
                         f"params:{name}",
                     ],
@@ -73,10 +72,11 @@ def create_graph_pipeline() -> Pipeline:
     return Pipeline(
         stages.only_nodes(*(node.name for node in stages.nodes if node.name.split(".")[-1] not in LEFT_OUT)),
         namespace=NAMESPACE,
-        inputs={"local_features"},
+        inputs={"local_features", "store"},
         parameters={
             "params:knn",
             "params:executor",
+            "params:local_features",
             "params:verification",
             "params:expansion",
             "params:verification_executor",

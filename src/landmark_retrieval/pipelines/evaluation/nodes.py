@@ -42,7 +42,7 @@ from landmark_retrieval.evaluation.protocols import evaluate_protocol
 from landmark_retrieval.graph import LabelBridge, Traversal
 from landmark_retrieval.images import image_sources
 from landmark_retrieval.io.mlflow_run import flatten
-from landmark_retrieval.local_features import LocalFeaturesConfig, LocalFeatureStore
+from landmark_retrieval.local_features import LocalFeaturesConfig, LocalFeatureStore, StoredFeatures
 from landmark_retrieval.local_features.extraction import extractor_identity
 from landmark_retrieval.pipelines.features.pipeline import DESCRIPTORS
 from landmark_retrieval.reporting import (
@@ -69,7 +69,6 @@ from landmark_retrieval.reporting.calibration import (
 )
 from landmark_retrieval.reporting.gains import Gain, largest_gains
 from landmark_retrieval.reporting.report import QueryPage, ReportContent
-from landmark_retrieval.runtime.sharding import ShardStore
 from landmark_retrieval.verification import VerificationConfig
 from landmark_retrieval.verification.calibration import floors, from_plain
 
@@ -176,7 +175,7 @@ def make_report(
     pairs: pd.DataFrame,
     probabilities: pd.DataFrame,
     inlier_fits: dict[str, dict[str, Any]],
-    local_features: ShardStore,
+    local_features: StoredFeatures,
     bridge: LabelBridge,
     plain: Traversal,
     bridged: Traversal,
@@ -266,7 +265,7 @@ def _gains(
 def _matches(
     pairs: pd.DataFrame,
     images: pd.DataFrame,
-    local_features: ShardStore,
+    local_features: StoredFeatures,
     verification: VerificationConfig,
     floor: int,
     count: int,

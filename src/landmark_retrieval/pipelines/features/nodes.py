@@ -9,33 +9,33 @@ import pandas as pd
 
 from landmark_retrieval.collection import (
     DataSetConfig,
+    ImageContents,
     RawCollection,
-    plan_image_contents,
+    digest_photos,
     prepare_collection,
-    read_image_contents,
-    skipped_images,
 )
 from landmark_retrieval.collection.audit import audit_files, audit_in_words, leaks
 from landmark_retrieval.descriptors import (
     BlendConfig,
     Descriptors,
     GlobalDescriptorConfig,
+    RawDescriptors,
     Whitening,
     blend,
     check_ids,
-    gather_shards,
+    describe_photos,
+    learn_region_whitening,
     learn_whitening,
-    plan_global_extraction,
-    plan_region_whitening,
     whiten_rows,
 )
 from landmark_retrieval.local_features import (
     LocalFeaturesConfig,
-    plan_local_extraction,
-    plan_local_pca,
-    read_local_pca,
+    StoredFeatures,
+    extract_local_features,
+    learn_local_pca,
 )
-from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardStore
+from landmark_retrieval.runtime.sharding import ExecutorConfig
+from landmark_retrieval.runtime.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -48,43 +48,47 @@ def prepare_images(photos: RawCollection, config: DataSetConfig) -> tuple[pd.Dat
     return prepare_collection(photos, config), photos.files
 
 
-def digest_images(images: pd.DataFrame, executor: ExecutorConfig) -> ShardPlan:
-    """Plan the digests of all photos, by which changed ones are known."""
-    return plan_image_contents(images, executor)
+def digest_images(images: pd.DataFrame, store: Store, executor: ExecutorConfig) -> ImageContents:
+    """Digest all photos, by which their results are kept."""
+    return digest_photos(images, store, executor)
 
 
 def fit_whitening_layer(
-    images: pd.DataFrame, config: GlobalDescriptorConfig, executor: ExecutorConfig
-) -> ShardPlan:
-    """Plan the learning of the whitening layer that follows the pooling of regions."""
-    return plan_region_whitening(images, config, executor)
+    images: pd.DataFrame,
+    contents: ImageContents,
+    store: Store,
+    config: GlobalDescriptorConfig,
+    executor: ExecutorConfig,
+) -> Whitening:
+    """Learn the whitening layer that follows the pooling of regions."""
+    return learn_region_whitening(images, contents, store, config, executor)
 
 
 def extract_descriptors(
     images: pd.DataFrame,
-    contents: ShardStore,
-    region_whitening: ShardStore,
+    contents: ImageContents,
+    store: Store,
+    region_whitening: Whitening,
     config: GlobalDescriptorConfig,
     executor: ExecutorConfig,
-) -> ShardPlan:
-    """Plan the description of every image at several scales."""
-    contents_of_images = read_image_contents(contents)
-    return plan_global_extraction(images, config, executor, region_whitening, contents_of_images)
+) -> RawDescriptors:
+    """Describe every image at several scales."""
+    return describe_photos(images, contents, store, region_whitening, config, executor)
 
 
 def fit_descriptor_whitening(
-    raw: ShardStore, images: pd.DataFrame, config: GlobalDescriptorConfig
+    raw: RawDescriptors, images: pd.DataFrame, config: GlobalDescriptorConfig
 ) -> Whitening:
     """Learn the whitening of finished descriptors."""
-    return learn_whitening(gather_shards(raw, len(images)), images, config.whitening, config.trained)
+    return learn_whitening(raw.matrix, images, config.whitening, config.trained)
 
 
 def whiten_descriptors(
-    raw: ShardStore, whitening: Whitening, images: pd.DataFrame, config: GlobalDescriptorConfig
+    raw: RawDescriptors, whitening: Whitening, images: pd.DataFrame, config: GlobalDescriptorConfig
 ) -> Descriptors:
     """Whiten every descriptor; the matrix is streamed, never held as a whole."""
     ids = images["image_id"].to_numpy(dtype=str)
-    return Descriptors(ids, whiten_rows(gather_shards(raw, len(images)), whitening, config.storage))
+    return Descriptors(ids, whiten_rows(raw.matrix, whitening, config.storage))
 
 
 def blend_descriptors(images: pd.DataFrame, config: BlendConfig, *parts: Descriptors) -> Descriptors:
@@ -95,28 +99,33 @@ def blend_descriptors(images: pd.DataFrame, config: BlendConfig, *parts: Descrip
 
 
 def fit_local_features_pca(
-    images: pd.DataFrame, config: LocalFeaturesConfig, executor: ExecutorConfig
-) -> ShardPlan:
-    """Plan the learning of the projection of local descriptors, where the extractor needs one."""
-    return plan_local_pca(images, config, executor)
-
-
-def extract_local_features(
     images: pd.DataFrame,
-    contents: ShardStore,
-    pca: ShardStore,
+    contents: ImageContents,
+    store: Store,
     config: LocalFeaturesConfig,
     executor: ExecutorConfig,
-) -> ShardPlan:
-    """Plan the extraction of local features of every image."""
-    return plan_local_extraction(images, config, executor, read_local_pca(pca), read_image_contents(contents))
+) -> Whitening:
+    """Learn the projection of local descriptors, where the extractor needs one."""
+    return learn_local_pca(images, contents.keys, store, config, executor)
+
+
+def extract_features(
+    images: pd.DataFrame,
+    contents: ImageContents,
+    store: Store,
+    pca: Whitening,
+    config: LocalFeaturesConfig,
+    executor: ExecutorConfig,
+) -> StoredFeatures:
+    """Extract local features of every image."""
+    return extract_local_features(images, contents.keys, store, config, executor, pca)
 
 
 def audit_photos(
-    met_files: pd.DataFrame, images: pd.DataFrame, contents: ShardStore, skipped: pd.DataFrame
+    met_files: pd.DataFrame, images: pd.DataFrame, contents: ImageContents, skipped: pd.DataFrame
 ) -> pd.DataFrame:
     """Say of every file what became of it, and count them in the log."""
-    audit = audit_files(met_files, images, read_image_contents(contents), skipped)
+    audit = audit_files(met_files, images, contents.digests, skipped)
     logger.info("%s", audit_in_words(audit))
     for one, two in leaks(audit, images)[:3]:
         logger.warning("%s and %s have the same bytes but different splits: figures are too good", one, two)
@@ -124,11 +133,14 @@ def audit_photos(
 
 
 def collect_skipped_images(
-    images: pd.DataFrame, descriptors: ShardStore, local_features: ShardStore
+    images: pd.DataFrame, descriptors: RawDescriptors, local_features: StoredFeatures
 ) -> pd.DataFrame:
     """List the images that could not be read, with the reason."""
-    skipped = skipped_images(local_features) + skipped_images(descriptors)
-    reasons = {image.row: image.reason for image in skipped}
+    reasons = {
+        int(row): str(reason)
+        for skipped in (local_features, descriptors)
+        for row, reason in zip(skipped.skipped, skipped.reasons, strict=True)
+    }
     rows = np.array(sorted(reasons), dtype=np.int64)
     return pd.DataFrame(
         {

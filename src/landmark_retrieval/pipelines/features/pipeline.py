@@ -50,7 +50,7 @@ def create_image_table_pipeline() -> Pipeline:
             ),
             Node(
                 nodes.digest_images,
-                inputs=["image_table", "params:executor"],
+                inputs=["image_table", "store", "params:executor"],
                 outputs="image_contents",
                 name="digest_images",
             ),
@@ -68,7 +68,7 @@ def create_descriptor_pipeline(name: str) -> Pipeline:
         [
             Node(
                 nodes.fit_whitening_layer,
-                inputs=["image_table", "params:descriptor", "params:executor"],
+                inputs=["image_table", "image_contents", "store", "params:descriptor", "params:executor"],
                 outputs="region_whitening",
                 name="fit_region_whitening",
             ),
@@ -77,6 +77,7 @@ def create_descriptor_pipeline(name: str) -> Pipeline:
                 inputs=[
                     "image_table",
                     "image_contents",
+                    "store",
                     "region_whitening",
                     "params:descriptor",
                     "params:executor",
@@ -98,7 +99,7 @@ def create_descriptor_pipeline(name: str) -> Pipeline:
             ),
         ],
         namespace=name,
-        inputs={"image_table", "image_contents"},
+        inputs={"image_table", "image_contents", "store"},
         parameters={"params:descriptor": f"params:{name}", "params:executor": "params:executor"},
     )
 
@@ -109,16 +110,17 @@ def create_local_pipeline() -> Pipeline:
         [
             Node(
                 nodes.fit_local_features_pca,
-                inputs=["image_table", "params:local_features", "params:executor"],
+                inputs=["image_table", "image_contents", "store", "params:local_features", "params:executor"],
                 outputs="local_features_pca",
                 name="fit_pca",
                 namespace="local",
             ),
             Node(
-                nodes.extract_local_features,
+                nodes.extract_features,
                 inputs=[
                     "image_table",
                     "image_contents",
+                    "store",
                     "local_features_pca",
                     "params:local_features",
                     "params:executor",

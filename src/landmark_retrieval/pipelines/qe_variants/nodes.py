@@ -15,16 +15,16 @@ from landmark_retrieval.experiments.qe_variants import (
     measure_variants,
 )
 from landmark_retrieval.knn import KnnConfig, KnnGraph
+from landmark_retrieval.local_features import LocalFeaturesConfig
 from landmark_retrieval.reporting import VariantRun
-from landmark_retrieval.runtime.sharding import ShardStore
-from landmark_retrieval.verification import VerificationConfig, floor_of
+from landmark_retrieval.verification import VerificationConfig
 
 
 def measure_expansions(
     descriptors: Descriptors,
     graph: KnnGraph,
     pairs: pd.DataFrame,
-    shards: ShardStore,
+    local_features: LocalFeaturesConfig,
     images: pd.DataFrame,
     verification: VerificationConfig,
     config: QeVariantsConfig,
@@ -38,7 +38,7 @@ def measure_expansions(
         graph=graph,
         pairs=pairs,
         candidates=verification.candidates,
-        min_inliers=floor_of(shards),
+        min_inliers=verification.floor(local_features.extractor.name),
     )
     return measure_variants(verified, relevant_index_rows(images), config, knn)
 

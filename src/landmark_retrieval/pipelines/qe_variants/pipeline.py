@@ -17,7 +17,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "blend.descriptors",
                     "blend.knn_graph",
                     "verified_pairs",
-                    "verification_shards",
+                    "params:local_features",
                     "image_table",
                     "params:verification",
                     "params:qe_variants",

@@ -9,20 +9,18 @@ import pandas as pd
 from landmark_retrieval.collection import SOURCE_ROW, SplitRows
 from landmark_retrieval.descriptors import Descriptors
 from landmark_retrieval.descriptors.matrix import join_rows
-from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.knn import KnnGraph, gather_graph
-from landmark_retrieval.local_features import LocalFeatureStore
-from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardStore
+from landmark_retrieval.local_features import LocalFeaturesConfig, LocalFeatureStore, StoredFeatures
+from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardStore
+from landmark_retrieval.runtime.store import Store
 from landmark_retrieval.verification import (
     ExpansionConfig,
     VerificationConfig,
     calibration,
     candidate_pairs,
-    collect_pairs,
-    floor_of,
     neighbor_inliers,
-    plan_verification,
     rerank,
+    verify_pairs,
 )
 from landmark_retrieval.verification.expansion import expand_in_blocks
 
@@ -30,35 +28,29 @@ from landmark_retrieval.verification.expansion import expand_in_blocks
 def verify_candidates(
     graph: KnnGraph,
     images: pd.DataFrame,
-    local_features: ShardStore,
+    local_features: StoredFeatures,
+    store: Store,
     config: VerificationConfig,
     expansion: ExpansionConfig,
     executor: ExecutorConfig,
-) -> ShardPlan:
-    """Plan the verification of the top neighbours of every query and index image, each pair once."""
+) -> pd.DataFrame:
+    """Verify the top neighbours of every query and index image, each pair once: inliers and homographies."""
     # A held-out table names the rows that its images have where their features are stored.
     rows = images[SOURCE_ROW].to_numpy() if SOURCE_ROW in images else None
     features = LocalFeatureStore(local_features, rows=rows)
-    if features.images != len(images):
-        raise LandmarkRetrievalError(
-            f"local features are those of {features.images} images, the image table has {len(images)}; "
-            "run `kedro run --pipelines features` again"
-        )
     both_sides = expansion.database_side or not len(graph.queries)
     pairs = candidate_pairs(graph, config.candidates, both_sides)
-    return plan_verification(pairs, features, config, executor)
-
-
-def collect_verified_pairs(shards: ShardStore) -> pd.DataFrame:
-    """Return one row per compared pair with its inliers and homography."""
-    return collect_pairs(shards)
+    return verify_pairs(pairs, features, store, config, executor)
 
 
 def calibrate_pairs(
-    pairs: pd.DataFrame, shards: ShardStore, images: pd.DataFrame, config: VerificationConfig
+    pairs: pd.DataFrame,
+    local_features: LocalFeaturesConfig,
+    images: pd.DataFrame,
+    config: VerificationConfig,
 ) -> tuple[dict[str, dict[str, Any]], pd.DataFrame]:
     """Fit what inliers prove in this collection; return the fits, and P(same place) of every tried pair."""
-    queries, floor = SplitRows.from_table(images).query.stop, floor_of(shards)
+    queries, floor = SplitRows.from_table(images).query.stop, config.floor(local_features.extractor.name)
     fits = calibration.calibrate(
         pairs, queries, floor, config.calibration, by_hand=config.min_inliers is not None
     )
