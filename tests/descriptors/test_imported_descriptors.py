@@ -13,12 +13,13 @@ from landmark_retrieval.collection.revisited import read_ground_truth
 from landmark_retrieval.descriptors.files import DescriptorFile, read_descriptors
 from landmark_retrieval.descriptors.imported import (
     ImportConfig,
+    check_descriptors,
     check_unit_rows,
     half_whiten,
     import_descriptors,
     match_ids,
 )
-from landmark_retrieval.descriptors.matrix import normalize_rows
+from landmark_retrieval.descriptors.matrix import Descriptors, normalize_rows
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation.revisited import RevisitedTruth, evaluate_revisited
 
@@ -144,6 +145,21 @@ def test_check_unit_rows() -> None:
         check_unit_rows(np.where(np.arange(20)[:, None] == 7, 2 * rows, rows), "descriptors")
     with pytest.raises(LandmarkRetrievalError, match=r"shape \(8,\)"):
         check_unit_rows(rows[0], "descriptors")
+
+
+@pytest.mark.parametrize(
+    ("ids", "rows", "message"),
+    [
+        (["q0", "q1", "i2", "i1", "t1"], np.eye(5), "row 0 is 'q0' there but 'q1'"),
+        (["q1", "q0", "i2", "i1"], np.eye(4), "4 rows there but 5"),
+        (["q1", "q0", "i2", "i1", "t1"], 2 * np.eye(5), "row 0 has length 2"),
+        (["q1", "q0", "i2", "i1", "t1"], np.ones(5), r"shape \(5,\)"),
+    ],
+)
+def test_descriptors_of_the_library_are_checked(ids: list[str], rows: np.ndarray, message: str) -> None:
+    """Another order, a row too few, another length, no matrix."""
+    with pytest.raises(LandmarkRetrievalError, match=message):
+        check_descriptors(Descriptors(np.array(ids), rows), IMAGES)
 
 
 def test_configuration_takes_a_file_alone() -> None:

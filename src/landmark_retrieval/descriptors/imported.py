@@ -19,7 +19,7 @@ from pydantic import field_validator, model_validator
 
 from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.descriptors.files import DescriptorFile, read_descriptors
-from landmark_retrieval.descriptors.matrix import BLOCK_ROWS, BlendConfig, Descriptors, blend
+from landmark_retrieval.descriptors.matrix import BLOCK_ROWS, BlendConfig, Descriptors, blend, check_ids
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import content_digest
 
@@ -158,6 +158,20 @@ def check_unit_rows(matrix: NDArray[Any], what: str) -> None:
                 f"{what}: row {start + row} has length {lengths[row]:.4g}, not 1; inner products are "
                 "similarities only of normalised rows: `descriptors.normalize_rows` scales them"
             )
+
+
+def check_descriptors(descriptors: Descriptors, images: pd.DataFrame) -> None:
+    """Refuse descriptors that do not fit an image table row for row, or are not of unit length.
+
+    Args:
+        descriptors: that were made outside of a run.
+        images: the prepared table.
+
+    Raises:
+        LandmarkRetrievalError: ids in another order, fewer or more rows, or a row of another length.
+    """
+    check_ids(descriptors, images)
+    check_unit_rows(descriptors.part(slice(0, len(images))), "descriptors")
 
 
 def match_ids(given: NDArray[np.str_], images: pd.DataFrame) -> NDArray[np.int64]:

@@ -76,6 +76,10 @@ class Descriptors:
     matrix: NDArray[np.floating[Any]] | BlockArray
 
     def __post_init__(self) -> None:
+        if len(self.matrix.shape) != 2:
+            raise LandmarkRetrievalError(
+                f"descriptors: an array of shape {tuple(self.matrix.shape)} where [images, dimensions] is wanted"
+            )
         if len(self.ids) != self.matrix.shape[0]:
             raise LandmarkRetrievalError(
                 f"descriptors: {len(self.ids)} ids but {self.matrix.shape[0]} rows; they must agree"
