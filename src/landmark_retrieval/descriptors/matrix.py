@@ -78,7 +78,8 @@ class Descriptors:
     def __post_init__(self) -> None:
         if len(self.matrix.shape) != 2:
             raise LandmarkRetrievalError(
-                f"descriptors: an array of shape {tuple(self.matrix.shape)} where [images, dimensions] is wanted"
+                f"descriptors: an array of shape {tuple(self.matrix.shape)} where "
+                "[images, dimensions] is wanted"
             )
         if len(self.ids) != self.matrix.shape[0]:
             raise LandmarkRetrievalError(
