@@ -20,13 +20,34 @@ from landmark_retrieval.reporting.collection import (
     CollectionPageConfig,
     render_collection,
 )
+from landmark_retrieval.verification import VerificationConfig
+from landmark_retrieval.verification.calibration import fit_inliers, from_plain, pair_probabilities
 
 logger = logging.getLogger(__name__)
 
 
-def judge_pairs(pairs: pd.DataFrame, probabilities: pd.DataFrame) -> pd.DataFrame:
-    """Say of every tried pair what it proves: `row_a`, `row_b`, `inliers`, `probability`."""
-    return pairs[["row_a", "row_b", "inliers"]].assign(probability=probabilities["probability"])
+def judge_pairs(
+    pairs: pd.DataFrame,
+    probabilities: pd.DataFrame,
+    fits: dict[str, dict[str, Any]],
+    images: pd.DataFrame,
+    config: VerificationConfig,
+) -> pd.DataFrame:
+    """Say of every tried pair what it proves: `row_a`, `row_b`, `inliers`, `probability`.
+
+    A side with too few pairs for a fit of its own takes that of all pairs: a bare floor would link too much.
+    """
+    judged = pairs[["row_a", "row_b", "inliers"]].assign(probability=probabilities["probability"])
+    sides = from_plain(fits)
+    floors = [fit.start for fit in sides.values() if not fit.fitted]
+    if not floors or config.min_inliers is not None or not config.calibration.enabled:
+        return judged
+    together = fit_inliers(pairs["inliers"].to_numpy(), max(floors), config.calibration.min_pairs)
+    if not together.fitted:
+        return judged
+    mended = {side: fit if fit.fitted else together for side, fit in sides.items()}
+    queries = SplitRows.from_table(images).query.stop
+    return judged.assign(probability=pair_probabilities(pairs, queries, mended))
 
 
 def count_growth(images: pd.DataFrame, contents: ImageContents, known: dict[str, Any]) -> dict[str, Any]:

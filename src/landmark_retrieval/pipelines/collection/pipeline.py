@@ -20,7 +20,13 @@ def create_evidence_pipeline() -> Pipeline:
         [
             Node(
                 nodes.judge_pairs,
-                inputs=["verified_pairs", "pair_probabilities"],
+                inputs=[
+                    "verified_pairs",
+                    "pair_probabilities",
+                    "inlier_fits",
+                    "image_table",
+                    "params:verification",
+                ],
                 outputs="photo_links",
                 name="judge_pairs",
                 namespace=NAMESPACE,
