@@ -133,7 +133,8 @@ def repeat(project: Path, env: str | None, params: Mapping[str, Any]) -> dict[st
 
     with tempfile.TemporaryDirectory(prefix="certify-") as folder:
         root = Path(folder)
-        shutil.copytree(project / "conf", root / "conf")
+        for name in ("conf", "src"):  # Kedro wants its sources below the project
+            shutil.copytree(project / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("pyproject.toml", "requirements.lock"):
             if (project / name).is_file():
                 shutil.copy(project / name, root / name)
