@@ -33,16 +33,12 @@ from landmark_retrieval.graph import (
     build_label_bridge,
     explore_exploit,
     explore_exploit_with_labels,
+    label_hubs,
     symmetrize,
 )
 from landmark_retrieval.knn import KnnConfig, KnnGraph, NeighborLists, build_knn_graph, search
-from landmark_retrieval.verification import (
-    ExpansionConfig,
-    candidate_pairs,
-    expand_queries_and_index,
-    neighbor_inliers,
-    rerank,
-)
+from landmark_retrieval.retrieval.stages import Verified, expand, rerank
+from landmark_retrieval.verification import ExpansionConfig, candidate_pairs
 
 QUERIES, INDEX, TRAIN, LANDMARKS = 117_577, 761_757, 4_132_914, 203_094
 """Shapes of the challenge."""
@@ -138,15 +134,13 @@ def expand_and_rerank(
     queries, index, dimensions = len(q), len(n), q.shape[1]
     with stage("expansion of both sides"):
         pairs = pretend_to_verify(graph, landmarks)
-        q2, n2 = expand_queries_and_index(q, n, graph, pairs, ExpansionConfig(), CANDIDATES, FLOOR)
+        verified = Verified(pairs, queries, CANDIDATES, (FLOOR, FLOOR))
+        q2 = np.asarray(expand(q, n, graph.queries, verified, ExpansionConfig()))
+        n2 = np.asarray(expand(n, n, graph.index, verified, ExpansionConfig(), of_index=True))
     with stage("k-NN graph of expanded descriptors", 2.0 * (queries + index) * dimensions * index):
         second = build_knn_graph(q2, n2, knn)
     with stage("re-ranking"):
-        of_q, of_n = (
-            rerank(near, neighbor_inliers(near.neighbors, first, queries, pairs, CANDIDATES), FLOOR)
-            for near, first in ((second.queries, 0), (second.index, queries))
-        )
-        second = KnnGraph(of_q, of_n)
+        second = KnnGraph(rerank(second.queries, verified), rerank(second.index, verified, of_index=True))
     return q2, n2, second
 
 
@@ -163,7 +157,9 @@ def traverse(
     with stage("label bridge"):
         bridge = build_label_bridge(near[:queries], near[queries:], of_train, bridging)
     with stage("semi-supervised EGT"):
-        bridged = explore_exploit_with_labels(graph.queries, edges, bridge, options, bridging, q, n)
+        bridged = explore_exploit_with_labels(
+            graph.queries, edges, label_hubs(bridge, bridging, n), bridge.queries, options, q
+        )
     return plain.ranking, bridged.ranking
 
 

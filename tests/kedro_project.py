@@ -22,7 +22,7 @@ from kedro.io import DataCatalog
 from mlflow.entities import Run
 
 from landmark_retrieval.cli import cli
-from landmark_retrieval.pipelines.features.pipeline import DESCRIPTORS
+from landmark_retrieval.descriptors import DESCRIPTORS
 from landmark_retrieval.retrieval import PhotoSearch, read_index
 
 ROOT = Path(__file__).resolve().parents[1]

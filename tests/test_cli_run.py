@@ -19,7 +19,7 @@ from kedro_project import DESCRIPTOR, PARAMETERS, Project
 from landmark_retrieval.cli import cli
 from landmark_retrieval.collection import SplitRows
 from landmark_retrieval.collection.naming import data_set_name
-from landmark_retrieval.evaluation import VARIANTS
+from variant_names import VARIANTS
 
 Edit = Callable[[Project, Callable[[pd.DataFrame], pd.DataFrame]], None]
 BAD_IMAGES = {

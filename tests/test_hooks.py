@@ -15,9 +15,9 @@ from kedro_project import Project
 from landmark_retrieval import reporting
 from landmark_retrieval.cli import cli
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.evaluation import VARIANTS
 from landmark_retrieval.pipeline_registry import register_pipelines
-from landmark_retrieval.pipelines.egt import nodes as egt_nodes
+from landmark_retrieval.retrieval import stages
+from variant_names import VARIANTS
 
 
 def fail(*_: Any, **__: Any) -> Any:
@@ -33,10 +33,12 @@ def test_failing_node_marks_the_run_and_keeps_artifacts(
 ) -> None:
     outputs = project_with_results.root / "data" / "07_model_output" / "tiny"
     shutil.rmtree(outputs / "blend_qe_sv_egt")
-    index_graph = project_with_results.root / "data" / "05_model_input" / "tiny" / "index_graph"
+    index_graph = (
+        project_with_results.root / "data" / "05_model_input" / "tiny" / "blend_qe_sv" / "index_graph"
+    )
     shutil.rmtree(index_graph)
     before = project_with_results.shards()
-    monkeypatch.setattr(egt_nodes, "traverse_trusted", fail)
+    monkeypatch.setattr(stages, "explore_exploit", fail)
     assert project_with_results.refuse("--pipelines", "egt") == "the disk is full"
     (run,) = project_with_results.mlflow_runs()
     assert run.info.status == "FAILED"

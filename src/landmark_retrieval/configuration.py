@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -47,6 +47,25 @@ class Configuration(BaseModel):
     def fingerprint(self) -> str:
         """Return a hexadecimal digest of all values, equal for equal configurations."""
         return digest(self.model_dump(mode="json"))
+
+
+class OpenConfiguration(Configuration):
+    """A model whose options may be left open (None): then what measurement chose, else the default."""
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {}
+    """Values of options that nothing else settles."""
+
+    def settled(self, chosen: Mapping[str, Any] | None = None) -> Self:
+        """Return the model without open options: what is given wins over what is chosen, that over defaults.
+
+        Args:
+            chosen: values by option.
+
+        Raises:
+            LandmarkRetrievalError: an option that was chosen does not exist.
+        """
+        given = {name: value for name, value in self if value is not None}
+        return type(self)(**{**self.DEFAULTS, **(chosen or {}), **given})
 
 
 def unknown_option(name: str, options: Sequence[str], kind: str = "option") -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import mlflow
+from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.io import CatalogProtocol, DatasetError
@@ -20,10 +21,10 @@ from pydantic import BaseModel
 from landmark_retrieval.collection import DataSetConfig
 from landmark_retrieval.configuration import unknown_option
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.evaluation.ablation import VARIANTS
 from landmark_retrieval.io import ImageFolderDataset
 from landmark_retrieval.io.mlflow_parent import end_killed_runs, identifying_tags, run_name
-from landmark_retrieval.pipeline_registry import STAGES
+from landmark_retrieval.pipeline_registry import STAGES, register_pipelines
+from landmark_retrieval.retrieval.variants import choose_variants
 from landmark_retrieval.runtime.run_facts import run_facts
 from landmark_retrieval.runtime.sharding import ShardPlan
 from landmark_retrieval.store_hooks import stores_of
@@ -51,9 +52,15 @@ class ArtifactHooks:
     """Before anything runs: refuse unknown parameters and name what a single pipeline misses."""
 
     @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Make the pipelines of the variants that the parameters choose."""
+        chosen = context.params.get("variants")
+        pipelines.update(register_pipelines(choose_variants(chosen)))
+
+    @hook_impl
     def after_catalog_created(self, catalog: CatalogProtocol, parameters: dict[str, Any]) -> None:
         """Refuse parameters that nothing reads (misspelt, or of another environment)."""
-        known = set(RUNTIME_OPTIONS)
+        known = {*RUNTIME_OPTIONS, "variants"}
         for pipeline in pipelines.values():
             known |= {
                 name.removeprefix("params:").split(".")[0]
@@ -174,6 +181,8 @@ class TimingHooks:
         if self._catalog is None:
             return
         whole = pipelines["__default__"]
+        outputs = sorted(whole.all_outputs())
+        rankings = [name.removesuffix(".ranking") for name in outputs if name.endswith(".ranking")]
         variants = {
             variant: round(
                 sum(
@@ -181,7 +190,7 @@ class TimingHooks:
                 ),
                 3,
             )
-            for variant in VARIANTS
+            for variant in rankings
         }
         self._catalog.save(STAGE_SECONDS, {"nodes": self._seconds, "variants": variants})
 
@@ -230,7 +239,7 @@ class ExperimentHooks(MlflowHook):
     ) -> None:
         """Give the run the main metric of each variant that it measured, and end it."""
         if mlflow.active_run() is not None and not self._already_active_mlflow:
-            for name in sorted(pipeline.all_outputs() & {f"{variant}.metrics" for variant in VARIANTS}):
+            for name in sorted(name for name in pipeline.all_outputs() if name.endswith(".metrics")):
                 score = catalog.load(name).get("mAP_at_100")
                 if score is not None:
                     mlflow.log_metric(f"{name.removesuffix('.metrics')}.mAP_at_100", score)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from kedro.pipeline import Pipeline
 
 from landmark_retrieval import pipelines as packages
-from landmark_retrieval.evaluation.ablation import VARIANTS
+from landmark_retrieval.retrieval.variants import Variant, choose_variants
 
 STAGES = ("features", "knn_graph", "spatial_verification", "egt", "evaluation", "collection")
 
@@ -20,22 +20,29 @@ OWN_STAGES = (*(INSTEAD.get(stage, stage) for stage in STAGES if stage != "colle
 """Stages of such a run, which has no photos to group and is cheap enough to have the rivals in it."""
 
 
-def register_pipelines() -> dict[str, Pipeline]:
+def register_pipelines(variants: Sequence[Variant] | None = None) -> dict[str, Pipeline]:
     """Return every pipeline under `pipelines/`, and the stages of the paper as `__default__`.
 
     Kedro's `find_pipelines` gives only those that a run asks for; the hooks need all, to time every variant
     and to name the pipeline that makes a missing artifact.
+
+    Args:
+        variants: of the run, as the parameter `variants` chooses them (`hooks.ArtifactHooks`); None for all.
     """
+    variants = choose_variants(None) if variants is None else variants
     pipelines: dict[str, Pipeline] = {
-        package.name: importlib.import_module(f"{packages.__name__}.{package.name}").create_pipeline()
+        package.name: importlib.import_module(f"{packages.__name__}.{package.name}").create_pipeline(
+            variants=variants
+        )
         for package in pkgutil.iter_modules(packages.__path__)
         if package.ispkg
     }
     whole = sum((pipelines[stage] for stage in STAGES), start=Pipeline([]))
-    variants = {
-        variant: {node.name for node in whole.to_outputs(f"{variant}.metrics").nodes} for variant in VARIANTS
+    ways = {
+        variant.name: {node.name for node in whole.to_outputs(f"{variant.name}.metrics").nodes}
+        for variant in variants
     }
-    pipelines = {name: _tagged(pipeline, name, variants) for name, pipeline in pipelines.items()}
+    pipelines = {name: _tagged(pipeline, name, ways) for name, pipeline in pipelines.items()}
     own = sum((pipelines[stage] for stage in OWN_STAGES), start=Pipeline([]))
     # The report shows photos and their matches.
     pipelines["own_descriptors"] = own.filter(

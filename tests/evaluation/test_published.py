@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.evaluation import VARIANTS
 from landmark_retrieval.evaluation.published import PublishedConfig
+from variant_names import VARIANTS
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 

@@ -1,5 +1,7 @@
 """Variants of query expansion, against the stages called one by one and a brute-force search."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,13 +10,14 @@ from pydantic import ValidationError
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.experiments.qe_variants import (
     COLUMNS,
+    Described,
     QeVariantsConfig,
-    Verified,
     format_variants,
     measure_variants,
     rank_expanded,
 )
 from landmark_retrieval.knn import KnnConfig, build_knn_graph
+from landmark_retrieval.retrieval.stages import Verified
 from landmark_retrieval.verification import ExpansionConfig, candidate_pairs
 
 KNN = KnnConfig(k=6)
@@ -27,7 +30,7 @@ def unit(x):
 
 
 @pytest.fixture(scope="module")
-def verified():
+def described():
     random = np.random.default_rng(0)
     centres = random.normal(size=(4, 8))
     queries, index = (
@@ -40,17 +43,17 @@ def verified():
     same = labels[pairs[:, 0]] == labels[pairs[:, 1]]
     inliers = np.where(same, random.integers(5, 40, len(pairs)), random.integers(0, 11, len(pairs)))
     table = pd.DataFrame({"row_a": pairs[:, 0], "row_b": pairs[:, 1], "inliers": inliers.astype(np.int32)})
-    return Verified(queries, index, graph, table, candidates=4, min_inliers=FLOOR)
+    return Described(queries, index, graph, Verified(table, len(queries), 4, (FLOOR, FLOOR)))
 
 
-def slow_ranking(verified, images):
+def slow_ranking(described, images):
     """Average of the verified, brute-force search and re-ranking, one image at a time.
 
     In double precision and rounded once: images that expand to the same sum are equal, and equal ones come in
     the order of their rows.
     """
-    found = {(a, b): n for a, b, n in verified.pairs.itertuples(index=False)}
-    count = len(verified.queries)
+    found = {(a, b): n for a, b, n in described.verified.pairs.itertuples(index=False)}
+    count = len(described.queries)
 
     def inliers(row, neighbor):
         return found.get((min(row, count + neighbor), max(row, count + neighbor)), 0)
@@ -58,12 +61,12 @@ def slow_ranking(verified, images):
     def expand(descriptor, row, neighbors):
         top = [j for j in neighbors[:4] if j >= 0 and inliers(row, j) >= FLOOR]
         top = sorted(top, key=lambda j: -inliers(row, j))[:images]
-        total = descriptor.astype(float) + sum(verified.index[j].astype(float) for j in top)
+        total = descriptor.astype(float) + sum(described.index[j].astype(float) for j in top)
         return (total / np.linalg.norm(total)).astype(np.float32).astype(float)
 
-    queries = [expand(x, i, verified.graph.queries.neighbors[i]) for i, x in enumerate(verified.queries)]
+    queries = [expand(x, i, described.graph.queries.neighbors[i]) for i, x in enumerate(described.queries)]
     index = np.array(
-        [expand(x, count + i, verified.graph.index.neighbors[i]) for i, x in enumerate(verified.index)]
+        [expand(x, count + i, described.graph.index.neighbors[i]) for i, x in enumerate(described.index)]
     )
     rows = []
     for i, query in enumerate(queries):
@@ -74,13 +77,13 @@ def slow_ranking(verified, images):
 
 
 @pytest.mark.parametrize("images", [0, 1, 2, 4])
-def test_a_ranking_equals_a_slow_one(verified, images):
-    ranking, expanded = rank_expanded(verified, ExpansionConfig(images=images), KNN)
-    np.testing.assert_array_equal(ranking, slow_ranking(verified, images))
+def test_a_ranking_equals_a_slow_one(described, images):
+    ranking, expanded = rank_expanded(described, ExpansionConfig(images=images), KNN)
+    np.testing.assert_array_equal(ranking.neighbors, slow_ranking(described, images))
     assert (expanded > 0) == (images > 0)
 
 
-def test_a_row_for_every_variant(verified):
+def test_a_row_for_every_variant(described):
     config = QeVariantsConfig(
         variants={
             "paper": ExpansionConfig(),
@@ -89,11 +92,11 @@ def test_a_row_for_every_variant(verified):
         }
     )
     relevant = [np.flatnonzero(label == OF_INDEX) for label in OF_QUERIES]
-    table = measure_variants(verified, relevant, config, KNN)
+    table = measure_variants(described, relevant, config, KNN)
     assert tuple(table.columns) == COLUMNS
     assert table["variant"].tolist() == ["no verification", "paper", "queries", "nearest"]
-    assert table.loc[0, "R_at_1"] == (OF_INDEX[verified.graph.queries.neighbors[:, 0]] == OF_QUERIES).mean()
-    best = slow_ranking(verified, 2)[:, 0]
+    assert table.loc[0, "R_at_1"] == (OF_INDEX[described.graph.queries.neighbors[:, 0]] == OF_QUERIES).mean()
+    best = slow_ranking(described, 2)[:, 0]
     assert table.loc[1, "R_at_1"] == (OF_INDEX[best] == OF_QUERIES).mean()
     assert table.loc[2, "expanded"] < table.loc[1, "expanded"] and table.loc[3, "expanded"] == 16 / 24
     text = format_variants(table, "toy")
@@ -101,9 +104,10 @@ def test_a_row_for_every_variant(verified):
     assert len(text.splitlines()) == 8
 
 
-def test_index_images_that_were_not_verified_are_named(verified):
-    query_side = verified.pairs[verified.pairs["row_a"] < len(verified.queries)]
-    part = Verified(verified.queries, verified.index, verified.graph, query_side, 4, FLOOR)
+def test_index_images_that_were_not_verified_are_named(described):
+    pairs = described.verified.pairs
+    query_side = pairs[pairs["row_a"] < len(described.queries)]
+    part = replace(described, verified=replace(described.verified, pairs=query_side))
     relevant = [np.flatnonzero(label == OF_INDEX) for label in OF_QUERIES]
     fine = QeVariantsConfig(variants={"queries": ExpansionConfig(database_side=False)})
     assert len(measure_variants(part, relevant, fine, KNN)) == 2

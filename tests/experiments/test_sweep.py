@@ -9,14 +9,17 @@ from landmark_retrieval.experiments.sweep import HeldOut, SweepConfig, chosen_op
 from landmark_retrieval.graph import (
     EgtConfig,
     LabelBridgeConfig,
+    TraversalConfig,
     build_label_bridge,
     explore_exploit,
     explore_exploit_with_labels,
+    label_hubs,
     symmetrize,
 )
 from landmark_retrieval.knn import KnnConfig, build_knn_graph, search
+from landmark_retrieval.retrieval.stages import Searched
 
-EGT = EgtConfig(p=20, threads=1)
+EGT = EgtConfig(weights="similarity", p=20, threads=1)
 CONFIG = SweepConfig(
     t=(0.2, 0.6, np.inf),
     min_similarity=(-np.inf, 0.9),
@@ -37,13 +40,12 @@ def held_out():
     knn = KnnConfig(k=8)
     graph = build_knn_graph(queries, index, knn)
     near = search(np.concatenate([queries, index]), train, KnnConfig(k=5))
+    paper = LabelBridgeConfig(precedence="always").settled()
+    config = TraversalConfig(egt=EGT.settled(), label_bridge=paper)
     return HeldOut(
-        graph=graph,
-        index_graph=symmetrize(graph.index),
+        searched=Searched(graph.queries, symmetrize(graph.index), config, queries, index),
         train=near,
         train_labels=of_train.astype(np.int64),
-        query_descriptors=queries,
-        index_descriptors=index,
         relevant=[np.flatnonzero(of_index == label) for label in of_queries],
     )
 
@@ -53,18 +55,18 @@ def metric(found, held_out):
 
 
 def test_every_point_is_the_map_of_its_setting(held_out):
-    table = sweep(held_out, CONFIG, EGT)
+    table = sweep(held_out, CONFIG)
     plain = table[table["variant"] == "blend_qe_sv_egt"]
-    graph = held_out.graph
+    searched = held_out.searched
     for row in plain.itertuples():
-        found = explore_exploit(graph.queries, held_out.index_graph, EgtConfig(t=row.t, p=20))
+        found = explore_exploit(searched.neighbors, searched.index_graph, EgtConfig(t=row.t, p=20))
         assert row.mAP_at_100 == pytest.approx(metric(found, held_out))
     assert plain["chosen"].sum() == 1
     assert plain["mAP_at_100"].max() == plain.loc[plain["chosen"], "mAP_at_100"].item()
     bridged = table[table["variant"] == "blend_qe_sv_semisup_egt"]
     assert len(bridged) == 2 * 2 * 2
     assert set(bridged["t"]) == {plain.loc[plain["chosen"], "t"].item()}
-    q = len(graph.queries)
+    q = len(searched.neighbors)
     for row in bridged.itertuples():
         options = LabelBridgeConfig(
             query_votes=row.query_votes,
@@ -75,19 +77,18 @@ def test_every_point_is_the_map_of_its_setting(held_out):
         near = held_out.train
         bridge = build_label_bridge(near[:q], near[q:], held_out.train_labels, options)
         found = explore_exploit_with_labels(
-            graph.queries,
-            held_out.index_graph,
-            bridge,
+            searched.neighbors,
+            searched.index_graph,
+            label_hubs(bridge, options, searched.index),
+            bridge.queries,
             EgtConfig(t=row.t, p=20),
-            options,
-            held_out.query_descriptors,
-            held_out.index_descriptors,
+            searched.queries,
         )
         assert row.mAP_at_100 == pytest.approx(metric(found, held_out))
 
 
 def test_the_chosen_options_are_those_of_the_best_points(held_out):
-    table = sweep(held_out, CONFIG, EGT)
+    table = sweep(held_out, CONFIG)
     chosen = chosen_options(table)
     assert set(chosen) == {"egt", "label_bridge"}
     assert chosen["egt"]["t"] == table["t"][table["chosen"]].iloc[0]
@@ -99,12 +100,12 @@ def test_the_chosen_options_are_those_of_the_best_points(held_out):
 
 def test_of_equals_the_default_or_else_the_middle_is_chosen(held_out):
     options = {"votes": ((3, 3),), "order": ("row",), "min_similarity": (-5.0, -4.0, -3.0)}
-    without_default = sweep(held_out, SweepConfig(t=(7.0, 8.0, 9.0), **options), EGT)
+    without_default = sweep(held_out, SweepConfig(t=(7.0, 8.0, 9.0), **options))
     assert without_default["chosen"].tolist() == [False, True, False] * 2
     options = {"votes": ((3, 3),), "order": ("query_similarity",), "min_similarity": (-5.0, -4.0, 0.0)}
-    far = LabelBridgeConfig().min_similarity
+    far = LabelBridgeConfig().settled().min_similarity
     assert far == 0.0 and (held_out.train.weights[:, :3] > 0).all()
-    with_default = sweep(held_out, SweepConfig(t=(7.0, 8.0, 9.0), **options), EGT)
+    with_default = sweep(held_out, SweepConfig(t=(7.0, 8.0, 9.0), **options))
     assert with_default["chosen"].tolist() == [False, True, False, False, False, True]
 
 

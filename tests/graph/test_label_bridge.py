@@ -18,12 +18,22 @@ from landmark_retrieval.graph import (
     build_label_bridge,
     explore_exploit,
     explore_exploit_with_labels,
+    label_hubs,
     label_path,
     trusted_path,
     vote_labels,
 )
 from landmark_retrieval.graph.kernel import LABEL_EDGE, SIMILARITY_EDGE
 from landmark_retrieval.knn import NeighborLists
+
+
+def with_labels(
+    queries, index, bridge, config, bridge_config, query_descriptors=None, index_descriptors=None
+):
+    """Traverse with the hubs of a bridge, by descriptors of both sides where the order needs them."""
+    hubs = label_hubs(bridge, bridge_config, index_descriptors)
+    return explore_exploit_with_labels(queries, index, hubs, bridge.queries, config, query_descriptors)
+
 
 ORDERS = ("query_similarity", "query_neighbors", "train_similarity", "row")
 ROW_ORDER = LabelBridgeConfig(order="row")
@@ -47,7 +57,7 @@ def test_label_edges_come_before_similarity_edges_at_every_threshold(t: float, o
     a, b, g = 0, 1, 2
     neighbors, weights = to_table([[(a, 0.9), (b, 0.5)]], 2)
     bridge = bridge_of({0: (0, 0.8)}, {g: (1, 0.6)}, [7, 7], q=1, n=3)
-    traversal = explore_exploit_with_labels(
+    traversal = with_labels(
         NeighborLists(neighbors, weights), to_csr([[], [], []]), bridge, EgtConfig(t=t, p=4),
         LabelBridgeConfig(order=order),
         np.ones((1, 2), np.float32), np.ones((3, 2), np.float32),
@@ -87,7 +97,7 @@ def test_hubs_equal_the_graph_with_all_label_edges(
     query_descriptors = random.integers(-2, 3, (len(queries), 9)).astype(np.float32)
     index_descriptors = random.integers(-2, 3, (len(index), 9)).astype(np.float32)
     bridge = bridge_of(query_train, image_train, train_labels, len(queries), len(index))
-    result = explore_exploit_with_labels(
+    result = with_labels(
         NeighborLists(*to_table(queries, 6)), to_csr(index), bridge, EgtConfig(t=t, p=p, threads=1),
         LabelBridgeConfig(order=order), query_descriptors, index_descriptors,
     )  # fmt: skip
@@ -118,7 +128,7 @@ def test_hubs_equal_the_graph_with_all_label_edges(
 def test_paths_through_labels_are_complete(case: tuple, t: float) -> None:
     queries, index, query_train, image_train, train_labels = case
     bridge = bridge_of(query_train, image_train, train_labels, len(queries), len(index))
-    traversal = explore_exploit_with_labels(
+    traversal = with_labels(
         NeighborLists(*to_table(queries, 6)),
         to_csr(index),
         bridge,
@@ -146,7 +156,7 @@ def test_label_of_a_reached_image_opens_its_bridge_at_once() -> None:
     index = to_csr([[], [], [(3, 0.99)], []])
     bridge = bridge_of({}, {0: (0, 0.5), 2: (0, 0.5)}, [4], q=1, n=4)
     for t, expected in ((0.1, [0, 2, 1, 3]), (np.inf, [0, 2, 3, 1])):
-        result = explore_exploit_with_labels(
+        result = with_labels(
             NeighborLists(neighbors, weights),
             index,
             bridge,
@@ -176,7 +186,7 @@ def test_without_labels_the_result_is_plain_egt(
     )
     config = EgtConfig(t=0.5, p=20)
     with caplog.at_level(logging.WARNING):
-        result = explore_exploit_with_labels(
+        result = with_labels(
             NeighborLists(neighbors[:10], weights[:10]), graph, bridge, config, LabelBridgeConfig()
         )
     assert "the ranking is that of plain EGT" in caplog.text
@@ -233,13 +243,11 @@ def test_wrong_bridges_are_refused() -> None:
     graph, config = to_csr([[], []]), EgtConfig()
     bridge = bridge_of({0: (0, 0.5)}, {1: (0, 0.5)}, [3], q=1, n=2)
     with pytest.raises(LandmarkRetrievalError, match="needs the descriptors"):
-        explore_exploit_with_labels(lists, graph, bridge, config, LabelBridgeConfig())
+        with_labels(lists, graph, bridge, config, LabelBridgeConfig())
     with pytest.raises(LandmarkRetrievalError, match="extract them again"):
-        explore_exploit_with_labels(
-            lists, graph, bridge, config, LabelBridgeConfig(), np.ones((1, 4)), np.ones((3, 4))
-        )
+        with_labels(lists, graph, bridge, config, LabelBridgeConfig(), np.ones((1, 4)), np.ones((3, 4)))
     other = bridge_of({}, {}, [3], q=2, n=2)
     with pytest.raises(LandmarkRetrievalError, match="vote the labels again"):
-        explore_exploit_with_labels(lists, graph, other, config, LabelBridgeConfig())
+        with_labels(lists, graph, other, config, LabelBridgeConfig())
     with pytest.raises(LandmarkRetrievalError, match="did you mean 'index_votes'"):
         LabelBridgeConfig(index_vote=3)

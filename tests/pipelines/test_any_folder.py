@@ -10,7 +10,7 @@ import pytest
 
 from kedro_project import Project
 from landmark_retrieval.collection.naming import data_set_name
-from landmark_retrieval.evaluation import VARIANTS
+from variant_names import VARIANTS
 
 
 def flat_folder(project: Project, count: int) -> Path:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from kedro_project import PARAMETERS, ROOT, Project
 from landmark_retrieval.collection.naming import data_set_name
-from landmark_retrieval.evaluation import VARIANTS
+from variant_names import VARIANTS
 
 SMALL: dict[str, Any] = {
     **{

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from kedro_project import Project
-from landmark_retrieval.evaluation import VARIANTS
 from landmark_retrieval.graph import EgtConfig
+from variant_names import VARIANTS
 
 METRICS = ["mAP_at_100", "mAP_at_100_public", "mAP_at_100_private", "P_at_10", "R_at_1", "R_at_10"]
 COLUMNS = ["variant", *METRICS, "seconds"]

@@ -12,12 +12,12 @@ from landmark_retrieval.io import ArrayBundleDataset
 from landmark_retrieval.knn import KnnGraph, NeighborLists
 from landmark_retrieval.local_features import LocalFeaturesConfig
 from landmark_retrieval.pipelines.spatial_verification.nodes import calibrate_pairs, expand_descriptors
+from landmark_retrieval.retrieval import stages
+from landmark_retrieval.retrieval.stages import Verified
 from landmark_retrieval.verification import (
     ExpansionConfig,
     VerificationConfig,
     candidate_pairs,
-    expand_queries_and_index,
-    expansion,
 )
 from landmark_retrieval.verification.calibration import NEVER
 
@@ -65,10 +65,13 @@ def bundle(folder):
 def plainly(descriptors, graph, verified, fits, table, verification, config):
     """Return all expanded rows at once, in float32."""
     rows, whole = SplitRows.from_table(table), np.array(descriptors.matrix)
-    queries, index = expand_queries_and_index(
-        whole[rows.query], whole[rows.index], graph, verified, config, verification.candidates, FLOOR
-    )
-    return np.concatenate([queries, index, whole[rows.train].astype(np.float32)])
+    queries, index = whole[rows.query], whole[rows.index]
+    known = Verified(verified, len(queries), verification.candidates, (FLOOR, FLOOR))
+    sides = [
+        stages.expand(queries, index, graph.queries, known, config),
+        stages.expand(index, index, graph.index, known, config, of_index=True),
+    ]
+    return np.concatenate([*map(np.asarray, sides), whole[rows.train].astype(np.float32)])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -84,7 +87,7 @@ def test_expanded_rows_are_those_of_the_plain_computation(inputs, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_the_matrix_is_never_held_whole(inputs, dtype, monkeypatch, tmp_path):
-    monkeypatch.setattr(expansion, "BLOCK", 64)
+    monkeypatch.setattr(stages, "BLOCK", 64)
     arguments = inputs(dtype)
     whole = arguments[0].matrix.nbytes
     after = bundle(tmp_path / "after")

@@ -71,8 +71,8 @@ def test_what_a_sweep_chooses_is_tracked_and_read_by_the_next_run(
     chosen = [run for run in points if run.data.tags["chosen"] == "True"]
     best = max(run.data.metrics["held_out_mAP_at_100"] for run in points)
     assert best in {run.data.metrics["held_out_mAP_at_100"] for run in chosen}
-    project.succeed("--nodes", "blend_qe_sv_egt.settle_options")
-    options = project.load("egt_options")
+    project.succeed("--pipelines", "knn_graph,spatial_verification,egt")
+    options = project.load("traversal_options").model_dump()
     (file,) = project.root.glob("data/06_models/**/chosen_options.json")
     written = json.loads(file.read_text(encoding="utf-8"))
     assert options["egt"]["t"] == written["egt"]["t"]

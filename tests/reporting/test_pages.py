@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from landmark_retrieval.collection import prepare_image_table
-from landmark_retrieval.evaluation import VARIANTS
 from landmark_retrieval.graph import LabelBridge, Traversal, Votes
 from landmark_retrieval.graph.kernel import LABEL_EDGE, SIMILARITY_EDGE
 from landmark_retrieval.reporting.pages import Findings, precisions, query_pages, shown_images
 from landmark_retrieval.reporting.report import Chain, ReportConfig, Step
+from variant_names import VARIANTS
 
 
 @pytest.fixture
@@ -52,17 +52,19 @@ def findings() -> Findings:
         traversals={VARIANTS[2]: plain, VARIANTS[3]: bridged},
         similarities={VARIANTS[0]: np.array([[0.9, 0.85, -np.inf], [0.4, 0.3, 0.2]], np.float32)},
         pairs=pd.DataFrame({"row_a": [0, 1, 2], "row_b": [2, 2, 3], "inliers": [34, 5, 7]}),
-        label_bridge=LabelBridge(
-            queries=Votes(
-                np.array([0, -1]), np.array([1, -1], np.int32), np.array([0.77, -np.inf], np.float32)
-            ),
-            index=Votes(
-                np.array([0, 0, -1, -1]),
-                np.array([0, 1, -1, -1], np.int32),
-                np.array([0.71, 0.72, -np.inf, -np.inf], np.float32),
-            ),
-            train_label=np.array([0, 0]),
-        ),
+        label_bridges={
+            VARIANTS[3]: LabelBridge(
+                queries=Votes(
+                    np.array([0, -1]), np.array([1, -1], np.int32), np.array([0.77, -np.inf], np.float32)
+                ),
+                index=Votes(
+                    np.array([0, 0, -1, -1]),
+                    np.array([0, 1, -1, -1], np.int32),
+                    np.array([0.71, 0.72, -np.inf, -np.inf], np.float32),
+                ),
+                train_label=np.array([0, 0]),
+            )
+        },
     )
 
 

@@ -11,7 +11,7 @@ from page_reader import read_page
 from pydantic import ValidationError
 
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.evaluation import VARIANTS, ablation_table, usage_intervals
+from landmark_retrieval.evaluation import ablation_table, usage_intervals
 from landmark_retrieval.reporting.matches import VerifiedMatch
 from landmark_retrieval.reporting.report import (
     Chain,
@@ -27,6 +27,7 @@ from landmark_retrieval.reporting.report import (
     render_report,
 )
 from landmark_retrieval.reporting.thumbnails import placeholder
+from variant_names import VARIANTS
 
 NAN = float("nan")
 NO_SKIPS = pd.DataFrame({"image_id": [], "reason": []})

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from kedro_project import Project
+from landmark_retrieval.descriptors import DESCRIPTORS
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.evaluation.ablation import VARIANTS
 from landmark_retrieval.images import UnreadableImageError
-from landmark_retrieval.pipelines.features.pipeline import DESCRIPTORS
 from landmark_retrieval.retrieval import PhotoSearch, read_index
 from landmark_retrieval.verification import VerificationConfig
+from variant_names import VARIANTS
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -73,7 +73,7 @@ def test_an_index_image_finds_itself_first(photo_search: PhotoSearch, finished_p
 def test_unreadable_photo_and_unknown_variant(photo_search: PhotoSearch, tmp_path: Path) -> None:
     with pytest.raises(UnreadableImageError, match="file not found"):
         photo_search.find(str(tmp_path / "none.jpg"))
-    with pytest.raises(LandmarkRetrievalError, match="variant 'best' is not known; there are blend,"):
+    with pytest.raises(LandmarkRetrievalError, match="unknown variant 'best': variants here are blend,"):
         photo_search.find("any.jpg", variant="best")
 
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.knn import KnnGraph, NeighborLists
-from landmark_retrieval.verification import ExpansionConfig, expand, expand_queries_and_index, expansion
-from landmark_retrieval.verification.expansion import expand_in_blocks
+from landmark_retrieval.retrieval import stages
+from landmark_retrieval.retrieval.stages import Verified
+from landmark_retrieval.verification import ExpansionConfig, expand
 
 
 def unit(x):
@@ -88,6 +89,14 @@ def expanded(descriptors, index, neighbors, weights, inliers, config, floor):
     return expand(descriptors, index, NeighborLists(neighbors, weights), inliers, config, floor)
 
 
+def both_sides(queries, index, graph, verified, config, dtype=np.float32):
+    """Return the expanded queries and index, as a run makes them."""
+    return (
+        stages.expand(queries, index, graph.queries, verified, config, dtype=dtype),
+        stages.expand(index, index, graph.index, verified, config, of_index=True, dtype=dtype),
+    )
+
+
 def graph_case(dtype=np.float32):
     queries, index, query_neighbors, query_weights, _ = case(3)
     _, _, index_neighbors, index_weights, _ = case(7, count=15)
@@ -98,15 +107,21 @@ def graph_case(dtype=np.float32):
         NeighborLists(query_neighbors, query_weights), NeighborLists(index_neighbors, index_weights)
     )
     config = ExpansionConfig(images=3, method="inlier_weighted")
-    return queries.astype(dtype), index.astype(dtype), graph, verified, config, 4, 12
+    return (
+        queries.astype(dtype),
+        index.astype(dtype),
+        graph,
+        Verified(verified, len(queries), 4, (12, 12)),
+        config,
+    )
 
 
 @pytest.mark.parametrize("block", [1, 2, 15, 1024])
 def test_blocks_change_nothing(monkeypatch, block):
     data = graph_case()
-    whole = expand_queries_and_index(*data)
-    monkeypatch.setattr(expansion, "BLOCK", block)
-    lazy = expand_in_blocks(*data[:-1], (data[-1], data[-1]))
+    whole = [np.asarray(side) for side in both_sides(*data)]
+    monkeypatch.setattr(stages, "BLOCK", block)
+    lazy = both_sides(*data)
     assert [len(rows) for rows in lazy[1]] == [min(block, 15 - first) for first in range(0, 15, block)]
     for some, all_of_them, before in zip(lazy, whole, data[:2], strict=True):
         assert np.asarray(some).tobytes() == all_of_them.tobytes() != before.tobytes()
@@ -114,10 +129,8 @@ def test_blocks_change_nothing(monkeypatch, block):
 
 def test_half_precision_is_rounded_once_at_the_end():
     data = graph_case(np.float16)
-    whole = expand_queries_and_index(*data)
-    for some, exact in zip(
-        expand_in_blocks(*data[:-1], (data[-1], data[-1]), dtype=np.float16), whole, strict=True
-    ):
+    whole = [np.asarray(side) for side in both_sides(*data)]
+    for some, exact in zip(both_sides(*data, dtype=np.float16), whole, strict=True):
         assert some.dtype == np.float16 and exact.dtype == np.float32
         assert np.asarray(some).tobytes() == exact.astype(np.float16).tobytes()
 
@@ -146,19 +159,10 @@ def two_sides(database_side, **options):
     # Index image 0 lists itself first, as a search without exclusion would return it.
     index_neighbors = np.array([[0, 1, 2], [0, 2, -1], [1, 0, -1]], np.int32)
     weights = np.array([[0.9, 0.5, 0.1]] * 3, np.float32)
-    return (
-        queries,
-        index,
-        expand_queries_and_index(
-            queries,
-            index,
-            KnnGraph(NeighborLists(query_neighbors, weights[:1]), NeighborLists(index_neighbors, weights)),
-            verified,
-            ExpansionConfig(database_side=database_side, **options),
-            candidates=3,
-            min_inliers=15,
-        ),
-    )
+    graph = KnnGraph(NeighborLists(query_neighbors, weights[:1]), NeighborLists(index_neighbors, weights))
+    config = ExpansionConfig(database_side=database_side, **options)
+    sides = both_sides(queries, index, graph, Verified(verified, 1, 3, (15, 15)), config)
+    return queries, index, tuple(map(np.asarray, sides))
 
 
 def test_both_sides_use_the_index_as_it_was():

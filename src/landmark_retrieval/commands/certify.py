@@ -203,12 +203,11 @@ def _absolute(project: Path, value: Any) -> Any:
 
 def _weights(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return what identifies the weights of each network, or the files of descriptors in their place."""
-    from landmark_retrieval.descriptors import GlobalDescriptorConfig
+    from landmark_retrieval.descriptors import DESCRIPTORS, GlobalDescriptorConfig
     from landmark_retrieval.descriptors.extraction import network_identity
     from landmark_retrieval.descriptors.imported import ImportConfig
     from landmark_retrieval.local_features import LocalFeaturesConfig
     from landmark_retrieval.local_features.extraction import extractor_identity
-    from landmark_retrieval.pipelines.features.pipeline import DESCRIPTORS
 
     own = ImportConfig.model_validate(parameters.get("descriptors"))
     if own.files:

@@ -36,8 +36,8 @@ def open_index(env: str | None, params: dict[str, Any]) -> tuple[PhotoSearch, st
 
     from landmark_retrieval.collection import DataSetConfig
     from landmark_retrieval.commands.environments import check_environment
+    from landmark_retrieval.descriptors import DESCRIPTORS
     from landmark_retrieval.errors import LandmarkRetrievalError
-    from landmark_retrieval.pipelines.features.pipeline import DESCRIPTORS
     from landmark_retrieval.retrieval import PhotoSearch, read_index
 
     bootstrap_project(Path.cwd())

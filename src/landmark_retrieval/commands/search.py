@@ -14,8 +14,6 @@ from landmark_retrieval.commands.index import index_options, open_index
 if TYPE_CHECKING:
     from landmark_retrieval.retrieval import Found, Result
 
-VARIANTS = click.Choice(["blend", "blend_qe_sv", "blend_qe_sv_egt", "blend_qe_sv_semisup_egt"])
-
 
 @click.command()
 @click.argument("photos", nargs=-1, required=True, metavar="PHOTO...", type=click.Path(dir_okay=False))
@@ -24,7 +22,7 @@ VARIANTS = click.Choice(["blend", "blend_qe_sv", "blend_qe_sv_egt", "blend_qe_sv
     "--results", default=10, show_default=True, type=click.IntRange(1, 100), help="Results a photo."
 )
 @click.option(
-    "--variant", default="blend_qe_sv_semisup_egt", show_default=True, type=VARIANTS, help="Stages to apply."
+    "--variant", default=None, help="Whose ranking is shown, one of the ablation's; the last one by default."
 )
 @click.option(
     "--page",
@@ -40,7 +38,7 @@ def search(
     env: str | None,
     params: dict[str, Any],
     results: int,
-    variant: str,
+    variant: str | None,
     page: str,
     as_json: bool,
 ) -> None:
@@ -50,6 +48,10 @@ def search(
     similarity, the inliers of its match with the photo, and the trusted path that led to it. Give the --env
     and --params of the run.
     """
+    from landmark_retrieval.retrieval.variants import variant_of
+
+    if variant is not None:
+        variant_of(variant)  # a misspelt name is refused before an index is opened
     searching, _ = open_index(env, params)
     from landmark_retrieval.images import UnreadableImageError, load_image
     from landmark_retrieval.serving.answers import as_json as plain

@@ -1,7 +1,7 @@
 """Global descriptors: GeM and DIR (R-MAC), whitening, multi-scale extraction, blending."""
 
 from landmark_retrieval.descriptors.backbones import Backbone, BackboneConfig, build_backbone
-from landmark_retrieval.descriptors.config import GlobalDescriptorConfig
+from landmark_retrieval.descriptors.config import DESCRIPTORS, GlobalDescriptorConfig
 from landmark_retrieval.descriptors.extraction import (
     build_model,
     describe_images,
@@ -37,6 +37,7 @@ from landmark_retrieval.descriptors.whitening import (
 )
 
 __all__ = [
+    "DESCRIPTORS",
     "RMAC",
     "Backbone",
     "BackboneConfig",

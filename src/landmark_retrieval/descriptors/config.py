@@ -13,6 +13,9 @@ from landmark_retrieval.descriptors.pooling import PoolingConfig
 from landmark_retrieval.descriptors.whitening import RegionWhiteningConfig, WhiteningConfig
 from landmark_retrieval.errors import LandmarkRetrievalError
 
+DESCRIPTORS = ("gem", "dir")
+"""Global descriptors that make the blend; each name is a namespace and a group of parameters."""
+
 
 class GlobalDescriptorConfig(Configuration):
     """How images become global descriptors.

@@ -2,7 +2,6 @@
 
 from landmark_retrieval.evaluation.ablation import (
     METRICS,
-    VARIANTS,
     ablation_table,
     format_published,
     format_table,
@@ -32,7 +31,6 @@ from landmark_retrieval.evaluation.submission import (
 
 __all__ = [
     "METRICS",
-    "VARIANTS",
     "BootstrapConfig",
     "Interval",
     "PublishedConfig",

@@ -1,4 +1,4 @@
-"""The ablation: the four variants of the paper's Table 1 side by side."""
+"""The ablation: variants side by side, as the paper's Table 1."""
 
 from __future__ import annotations
 
@@ -7,17 +7,6 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from landmark_retrieval.runtime.text_tables import text_table
-
-VARIANTS = ("blend", "blend_qe_sv", "blend_qe_sv_egt", "blend_qe_sv_semisup_egt")
-"""Names and order of the variants; each adds one stage to the one before."""
-
-STAGES = {
-    "blend": "nearest neighbours of blended descriptors",
-    "blend_qe_sv": "+ spatially verified query expansion",
-    "blend_qe_sv_egt": "+ explore-exploit graph traversal",
-    "blend_qe_sv_semisup_egt": "+ label bridges",
-}
-"""What each variant adds to the one before, for people."""
 
 METRICS = ("mAP_at_100", "mAP_at_100_public", "mAP_at_100_private", "P_at_10", "R_at_1", "R_at_10")
 """Metrics of the table, in the order of its columns."""
@@ -49,21 +38,17 @@ def ablation_table(metrics: Mapping[str, Mapping[str, float]], seconds: Mapping[
         seconds: per variant, computing time from the photos to the ranking in seconds.
 
     Returns:
-        Columns `COLUMNS`, one row a variant: `VARIANTS` in their order, then any others as given. NaN where
-        the data set has no such division or nothing was measured.
+        Columns `COLUMNS`, one row a variant in the order given. NaN where the data set has no such division
+        or nothing was measured.
     """
-    order = [
-        *(name for name in VARIANTS if name in metrics),
-        *(name for name in metrics if name not in VARIANTS),
-    ]
     nan = float("nan")
     rows = [
         (
             variant,
-            *(float(metrics[variant].get(name, nan)) for name in METRICS),
+            *(float(measured.get(name, nan)) for name in METRICS),
             round(float(seconds.get(variant, nan)), 1),
         )
-        for variant in order
+        for variant, measured in metrics.items()
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

@@ -14,15 +14,10 @@ from pydantic import Field
 from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation.gld import evaluate_variant
-from landmark_retrieval.knn import KnnConfig, KnnGraph, search
+from landmark_retrieval.knn import KnnConfig, KnnGraph, NeighborLists, search
+from landmark_retrieval.retrieval.stages import Verified, expand, ranking_of, rerank
 from landmark_retrieval.runtime.text_tables import text_table
-from landmark_retrieval.verification import (
-    ExpansionConfig,
-    candidate_pairs,
-    expand_queries_and_index,
-    neighbor_inliers,
-    rerank,
-)
+from landmark_retrieval.verification import ExpansionConfig, candidate_pairs
 
 METRICS = ("mAP_at_100", "P_at_10", "R_at_1", "R_at_10")
 """Metrics of the table."""
@@ -47,33 +42,29 @@ class QeVariantsConfig(Configuration):
 
 
 @dataclass(frozen=True, eq=False)
-class Verified:
+class Described:
     """What expansion starts from.
 
     Attributes:
         queries: `[q, d]` descriptors before expansion.
         index: `[n, d]` descriptors before expansion.
         graph: their nearest neighbours.
-        pairs: the pairs that were tried (`verification.verify_pairs`).
-        candidates: leading neighbours that were tried.
-        min_inliers: inliers from which a pair counts as verified.
+        verified: the pairs of these that were tried.
     """
 
     queries: NDArray[Any]
     index: NDArray[Any]
     graph: KnnGraph
-    pairs: pd.DataFrame
-    candidates: int
-    min_inliers: int
+    verified: Verified
 
 
 def measure_variants(
-    verified: Verified, relevant: list[NDArray[np.int64]], config: QeVariantsConfig, knn: KnnConfig
+    before: Described, relevant: list[NDArray[np.int64]], config: QeVariantsConfig, knn: KnnConfig
 ) -> pd.DataFrame:
     """Measure every variant of query expansion, each followed by the same search and re-ranking.
 
     Args:
-        verified: descriptors, their neighbours and the pairs of these that were tried.
+        before: descriptors, their neighbours and the pairs of these that were tried.
         relevant: per query the index rows of its landmark.
         config: the variants.
         knn: how neighbours are searched.
@@ -84,13 +75,13 @@ def measure_variants(
     Raises:
         LandmarkRetrievalError: a variant expands index images whose neighbours were not tried.
     """
-    _check_pairs(verified, config.variants)
+    _check_pairs(before, config.variants)
     nothing = {**dict.fromkeys(OPTIONS), "expanded": 0.0}
-    plain = verified.graph.queries.neighbors[:, : config.length]
+    plain = ranking_of(before.graph.queries, config.length).rows
     rows = [{"variant": "no verification", **nothing, **evaluate_variant(plain, relevant, None)}]
     for name, expansion in config.variants.items():
-        ranking, expanded = rank_expanded(verified, expansion, knn)
-        metrics = evaluate_variant(ranking[:, : config.length], relevant, None)
+        found, expanded = rank_expanded(before, expansion, knn)
+        metrics = evaluate_variant(ranking_of(found, config.length).rows, relevant, None)
         rows.append(
             {
                 "variant": name,
@@ -103,31 +94,24 @@ def measure_variants(
 
 
 def rank_expanded(
-    verified: Verified, expansion: ExpansionConfig, knn: KnnConfig
-) -> tuple[NDArray[np.int32], float]:
+    before: Described, expansion: ExpansionConfig, knn: KnnConfig
+) -> tuple[NeighborLists, float]:
     """Expand descriptors, search the queries again and re-rank them by their inliers.
 
     Args:
-        verified: what to start from.
+        before: what to start from.
         expansion: parameters.
         knn: how neighbours are searched.
 
     Returns:
-        int32 `[q, k]` index rows, -1 padded; and the share of images whose descriptor changed.
+        The neighbours of the queries; and the share of images whose descriptor changed.
     """
-    before, graph = (verified.queries, verified.index), verified.graph
-    after = expand_queries_and_index(
-        *before,
-        graph,
-        verified.pairs,
-        expansion,
-        verified.candidates,
-        verified.min_inliers,
-    )
-    changed = sum(int((new != old).any(axis=1).sum()) for new, old in zip(after, before, strict=True))
-    found = search(*after, knn)
-    inliers = neighbor_inliers(found.neighbors, 0, len(before[0]), verified.pairs, verified.candidates)
-    return rerank(found, inliers, verified.min_inliers).neighbors, changed / sum(map(len, before))
+    verified, graph = before.verified, before.graph
+    queries = np.asarray(expand(before.queries, before.index, graph.queries, verified, expansion))
+    index = np.asarray(expand(before.index, before.index, graph.index, verified, expansion, of_index=True))
+    changed = int((queries != before.queries).any(axis=1).sum() + (index != before.index).any(axis=1).sum())
+    found = rerank(search(queries, index, knn), verified)
+    return found, changed / (len(queries) + len(index))
 
 
 def format_variants(table: pd.DataFrame, data_set: str) -> str:
@@ -154,7 +138,7 @@ def _cell(name: str, value: Any) -> str:
     return f"{value:.0f}" if name == "images" else str(value)
 
 
-def _check_pairs(verified: Verified, variants: Mapping[str, ExpansionConfig]) -> None:
+def _check_pairs(before: Described, variants: Mapping[str, ExpansionConfig]) -> None:
     needing = [
         name
         for name, one in variants.items()
@@ -162,9 +146,10 @@ def _check_pairs(verified: Verified, variants: Mapping[str, ExpansionConfig]) ->
     ]
     if not needing:
         return
-    wanted = candidate_pairs(verified.graph, verified.candidates)
+    wanted = candidate_pairs(before.graph, before.verified.candidates)
     size = int(wanted.max(initial=0)) + 1
-    there = verified.pairs["row_a"].to_numpy(np.int64) * size + verified.pairs["row_b"].to_numpy(np.int64)
+    pairs = before.verified.pairs
+    there = pairs["row_a"].to_numpy(np.int64) * size + pairs["row_b"].to_numpy(np.int64)
     if not np.isin(wanted[:, 0] * size + wanted[:, 1], there).all():
         raise LandmarkRetrievalError(
             f"qe_variants.variants: '{needing[0]}' expands index images, and not all of their neighbours "

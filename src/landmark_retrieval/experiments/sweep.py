@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,16 +14,11 @@ from pydantic import ConfigDict, Field
 
 from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.evaluation.gld import average_precision
-from landmark_retrieval.graph import (
-    CsrGraph,
-    EgtConfig,
-    LabelBridgeConfig,
-    Traversal,
-    build_label_bridge,
-    explore_exploit,
-    explore_exploit_with_labels,
-)
-from landmark_retrieval.knn import KnnGraph, NeighborLists
+from landmark_retrieval.graph import EgtConfig, LabelBridgeConfig, Traversal, build_label_bridge
+from landmark_retrieval.graph.label_bridge import Order
+from landmark_retrieval.knn import NeighborLists
+from landmark_retrieval.retrieval.stages import Searched, traverse, traverse_with_labels
+from landmark_retrieval.retrieval.variants import BLEND_QE_SV_EGT, BLEND_QE_SV_SEMISUP_EGT
 
 OPTIONS = ("t", "query_votes", "index_votes", "min_similarity", "order")
 """What is swept."""
@@ -61,12 +56,7 @@ class SweepConfig(Configuration):
     t: tuple[float, ...] = (0.1, 0.2, 0.3, 0.42, 0.5, 0.6, 0.7, 0.8, 0.9, np.inf)
     votes: tuple[tuple[int, int], ...] = ((3, 3), (3, 5))
     min_similarity: tuple[float, ...] = (-np.inf, 0.0, 0.1, 0.2, 0.3, 0.4)
-    order: tuple[Literal["query_similarity", "query_neighbors", "train_similarity", "row"], ...] = (
-        "query_similarity",
-        "query_neighbors",
-        "train_similarity",
-        "row",
-    )
+    order: tuple[Order, ...] = ("query_similarity", "query_neighbors", "train_similarity", "row")
 
     @property
     def most_votes(self) -> int:
@@ -79,61 +69,49 @@ class HeldOut:
     """A data set with known answers that no test measures.
 
     Attributes:
-        graph: k-NN graph of its queries and index images.
-        index_graph: the same, undirected (`symmetrize`).
+        searched: its q queries and their neighbours among n index images.
         train: `[q + n, v]` train rows nearest to every query and index image, -1 padded.
         train_labels: `[t]`.
-        query_descriptors: `[q, d]`.
-        index_descriptors: `[n, d]`.
         relevant: per query the index rows of its landmark.
     """
 
-    graph: KnnGraph
-    index_graph: CsrGraph
+    searched: Searched
     train: NeighborLists
     train_labels: NDArray[np.int64]
-    query_descriptors: NDArray[Any]
-    index_descriptors: NDArray[Any]
     relevant: list[NDArray[np.int64]]
 
 
-def sweep(held_out: HeldOut, config: SweepConfig, egt: EgtConfig) -> pd.DataFrame:
+def sweep(held_out: HeldOut, config: SweepConfig) -> pd.DataFrame:
     """Measure every threshold with plain EGT, then every option of the label bridge at the best threshold.
 
     Args:
         held_out: what to measure on.
         config: what to try.
-        egt: results per query and threads.
 
     Returns:
         One row a setting, columns `COLUMNS`; `chosen` marks the best of each variant; among equals the
         default, or else the one in the middle as they are listed. Options that a variant does not have are
         missing.
     """
-    graph, nothing = held_out.graph, dict.fromkeys(OPTIONS[1:])
+    nothing = dict.fromkeys(OPTIONS[1:])
     rows: list[dict[str, Any]] = []
     for t in config.t:
-        found = explore_exploit(
-            graph.queries,
-            held_out.index_graph,
-            egt.model_copy(update={"t": t}),
-        )
-        score = _score(found, held_out)
-        rows.append({"variant": "blend_qe_sv_egt", "t": t, **nothing, "mAP_at_100": score})
-    _mark_best(rows, {"t": EgtConfig().t})
+        score = _score(traverse(_at(held_out.searched, t)), held_out)
+        rows.append({"variant": BLEND_QE_SV_EGT.name, "t": t, **nothing, "mAP_at_100": score})
+    _mark_best(rows, {"t": EgtConfig().settled().t})
     best = next(row["t"] for row in rows if row["chosen"])
     bridged = []
     for options in _bridges(config):
-        found = _traverse_with_labels(held_out, egt.model_copy(update={"t": best}), options)
+        found = _traverse_with_labels(held_out, best, options)
         bridged.append(
             {
-                "variant": "blend_qe_sv_semisup_egt",
+                "variant": BLEND_QE_SV_SEMISUP_EGT.name,
                 "t": best,
-                **options.model_dump(),
+                **options.model_dump(include=set(OPTIONS)),
                 "mAP_at_100": _score(found, held_out),
             }
         )
-    _mark_best(bridged, LabelBridgeConfig().model_dump())
+    _mark_best(bridged, LabelBridgeConfig(precedence="always").settled().model_dump(include=set(OPTIONS)))
     return pd.DataFrame(rows + bridged, columns=list(COLUMNS)).astype(
         {"query_votes": "Int64", "index_votes": "Int64"}
     )
@@ -147,7 +125,7 @@ def chosen_options(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """
     egt, bridge = (
         table[(table["variant"] == variant) & table["chosen"]].iloc[0]
-        for variant in ("blend_qe_sv_egt", "blend_qe_sv_semisup_egt")
+        for variant in (BLEND_QE_SV_EGT.name, BLEND_QE_SV_SEMISUP_EGT.name)
     )
     return {
         "egt": {"t": float(egt["t"])},
@@ -163,27 +141,26 @@ def chosen_options(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
 def _bridges(config: SweepConfig) -> Iterator[LabelBridgeConfig]:
     for (of_queries, of_index), floor, order in product(config.votes, config.min_similarity, config.order):
         yield LabelBridgeConfig(
-            query_votes=of_queries, index_votes=of_index, min_similarity=floor, order=order
+            precedence="always",
+            query_votes=of_queries,
+            index_votes=of_index,
+            min_similarity=floor,
+            order=order,
         )
 
 
-def _traverse_with_labels(held_out: HeldOut, egt: EgtConfig, options: LabelBridgeConfig) -> Traversal:
-    queries = len(held_out.graph.queries)
-    bridge = build_label_bridge(
-        held_out.train[:queries],
-        held_out.train[queries:],
-        held_out.train_labels,
-        options,
-    )
-    return explore_exploit_with_labels(
-        held_out.graph.queries,
-        held_out.index_graph,
-        bridge,
-        egt,
-        options,
-        held_out.query_descriptors,
-        held_out.index_descriptors,
-    )
+def _at(searched: Searched, t: float) -> Searched:
+    egt = searched.config.egt.model_copy(update={"t": t})
+    return replace(searched, config=searched.config.model_copy(update={"egt": egt}))
+
+
+def _traverse_with_labels(held_out: HeldOut, t: float, options: LabelBridgeConfig) -> Traversal:
+    queries = len(held_out.searched.neighbors)
+    near = held_out.train
+    bridge = build_label_bridge(near[:queries], near[queries:], held_out.train_labels, options)
+    at_best = _at(held_out.searched, t)
+    config = at_best.config.model_copy(update={"label_bridge": options})
+    return traverse_with_labels(replace(at_best, config=config).with_labels(bridge))
 
 
 def _score(found: Traversal, held_out: HeldOut) -> float:

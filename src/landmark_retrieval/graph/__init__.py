@@ -9,26 +9,27 @@ from landmark_retrieval.graph.label_bridge import (
     Votes,
     build_label_bridge,
     explore_exploit_with_labels,
+    label_hubs,
     label_path,
     vote_labels,
 )
-from landmark_retrieval.graph.settings import OpenEgtConfig, OpenLabelBridgeConfig, settle
+from landmark_retrieval.graph.settings import TraversalConfig, settle
 
 __all__ = [
     "CsrGraph",
     "EgtConfig",
     "LabelBridge",
     "LabelBridgeConfig",
-    "OpenEgtConfig",
-    "OpenLabelBridgeConfig",
     "PathStep",
     "Step",
     "Traversal",
+    "TraversalConfig",
     "Votes",
     "build_label_bridge",
     "explain_edge",
     "explore_exploit",
     "explore_exploit_with_labels",
+    "label_hubs",
     "label_path",
     "settle",
     "symmetrize",

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, field_validator
 
-from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.configuration import OpenConfiguration
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.graph.graph import CsrGraph, as_lists, check_edges
 from landmark_retrieval.graph.kernel import ORDER_STORED, make_workspace, traverse
@@ -28,7 +28,7 @@ QUERIES_AT_A_TIME = 64
 """Queries that a thread takes at a time."""
 
 
-class EgtConfig(Configuration):
+class EgtConfig(OpenConfiguration):
     """How the graph is traversed.
 
     Attributes:
@@ -37,24 +37,26 @@ class EgtConfig(Configuration):
             (`graph.trusted`); t is not used.
         trust: probability of the same place from which a verified edge, and a whole path, is trusted.
         t: threshold in the unit of the edge weights; edges above it come out before the graph is expanded
-            again. `.inf` always follows the single best edge, `-.inf` goes level by level. The default is
-            what the authors' README uses for inner products on Revisited Oxford.
+            again. `.inf` always follows the single best edge, `-.inf` goes level by level. Where nothing
+            chose one, 0.42, which the authors' README uses for inner products on Revisited Oxford.
         p: results per query, at most.
         threads: most threads to use, 0 for all cores. The result does not depend on it.
     """
 
     model_config = ConfigDict(ser_json_inf_nan="strings")
 
+    DEFAULTS: ClassVar = {"t": 0.42}
+
     weights: Literal["verified", "similarity"] = "verified"
     trust: float = Field(default=0.9, gt=0, lt=1)
-    t: float = 0.42
+    t: float | None = None
     p: int = Field(default=100, ge=1)
     threads: int = Field(default=0, ge=0)
 
     @field_validator("t")
     @classmethod
-    def _number(cls, value: float) -> float:
-        if np.isnan(value):
+    def _number(cls, value: float | None) -> float | None:
+        if value is not None and np.isnan(value):
             raise LandmarkRetrievalError("egt: option 't' is not a number; give a threshold, .inf or -.inf")
         return value
 
@@ -82,6 +84,7 @@ class Hubs:
     """The images of each label as lists, for the traversal (`label_bridge.label_hubs` makes them).
 
     Attributes:
+        labels: int64 `[hubs]` label of each hub, ascending.
         query_hub: int32 `[q]` hub of each query, -1 for none.
         index_hub: int32 `[n]` hub of each index image, -1 for none.
         indptr: int64 `[hubs + 1]`.
@@ -91,6 +94,7 @@ class Hubs:
         index_descriptors: float32 `[n, d]`, likewise.
     """
 
+    labels: NDArray[np.int64]
     query_hub: NDArray[np.int32]
     index_hub: NDArray[np.int32]
     indptr: NDArray[np.int64]
@@ -103,6 +107,7 @@ class Hubs:
 NO_DESCRIPTORS = np.zeros((0, 0), np.float32)
 
 NO_HUBS = Hubs(
+    labels=np.zeros(0, np.int64),
     query_hub=np.zeros(0, np.int32),
     index_hub=np.zeros(0, np.int32),
     indptr=np.zeros(1, np.int64),
@@ -191,7 +196,7 @@ def prepare(
         frozen(index_graph.weights, dtype),
         q_descending,
         descending,
-        float(dtype.type(config.t)),
+        float(dtype.type(config.settled().t)),
         product,
         frozen(hubs.query_hub),
         frozen(hubs.index_hub),

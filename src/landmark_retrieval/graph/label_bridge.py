@@ -11,16 +11,23 @@ as the edge that every round takes. Train images and hubs are walked through and
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.configuration import OpenConfiguration
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.graph.egt import NO_DESCRIPTORS, EgtConfig, Hubs, Traversal, explore_exploit_lists
+from landmark_retrieval.graph.egt import (
+    NO_DESCRIPTORS,
+    NO_HUBS,
+    EgtConfig,
+    Hubs,
+    Traversal,
+    explore_exploit_lists,
+)
 from landmark_retrieval.graph.graph import CsrGraph, as_lists
 from landmark_retrieval.graph.kernel import ORDER_QUERY_NEIGHBORS, ORDER_QUERY_SIMILARITY, ORDER_STORED
 from landmark_retrieval.knn import NeighborLists
@@ -29,8 +36,11 @@ logger = logging.getLogger(__name__)
 
 NO_LABEL = -1
 
+Order = Literal["query_similarity", "query_neighbors", "train_similarity", "row"]
+"""Order in which the images of one label come out, see `LabelBridgeConfig`."""
 
-class LabelBridgeConfig(Configuration):
+
+class LabelBridgeConfig(OpenConfiguration):
     """How labels are voted and used.
 
     Attributes:
@@ -52,11 +62,25 @@ class LabelBridgeConfig(Configuration):
 
     model_config = ConfigDict(ser_json_inf_nan="strings")
 
+    DEFAULTS: ClassVar = {
+        "query_votes": 3,
+        "index_votes": 3,
+        "min_similarity": 0.0,
+        "order": "query_similarity",
+    }
+
     precedence: Literal["evidence", "always"] = "evidence"
-    query_votes: int = Field(default=3, ge=1)
-    index_votes: int = Field(default=3, ge=1)
-    min_similarity: float = 0.0
-    order: Literal["query_similarity", "query_neighbors", "train_similarity", "row"] = "query_similarity"
+    query_votes: int | None = Field(default=None, ge=1)
+    index_votes: int | None = Field(default=None, ge=1)
+    min_similarity: float | None = None
+    order: Order | None = None
+
+    @property
+    def most_votes(self) -> int:
+        """Train images that must be searched for each image."""
+        settled = self.settled()
+        assert settled.query_votes is not None and settled.index_votes is not None
+        return max(settled.query_votes, settled.index_votes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +162,12 @@ def vote_labels(
     return Votes(label, row, similarity)
 
 
+def vote_queries(nearest: NeighborLists, train_labels: NDArray[np.int64], config: LabelBridgeConfig) -> Votes:
+    """Let the nearest train images vote for queries, as many as the parameters say; as `vote_labels`."""
+    settled = config.settled().model_dump()
+    return vote_labels(nearest, train_labels, settled["query_votes"], settled["min_similarity"])
+
+
 def build_label_bridge(
     queries: NeighborLists,
     index: NeighborLists,
@@ -158,97 +188,108 @@ def build_label_bridge(
     Raises:
         LandmarkRetrievalError: as `vote_labels`.
     """
-    floor = config.min_similarity
+    settled = config.settled().model_dump()
     return LabelBridge(
-        queries=vote_labels(queries, train_labels, config.query_votes, floor),
-        index=vote_labels(index, train_labels, config.index_votes, floor),
+        queries=vote_queries(queries, train_labels, config),
+        index=vote_labels(index, train_labels, settled["index_votes"], settled["min_similarity"]),
         train_label=np.asarray(train_labels, np.int64),
     )
 
 
 def label_hubs(
-    bridge: LabelBridge,
-    order: str,
-    query_descriptors: NDArray[Any] | None = None,
-    index_descriptors: NDArray[Any] | None = None,
+    bridge: LabelBridge, config: LabelBridgeConfig, index_descriptors: NDArray[Any] | None = None
 ) -> Hubs:
     """Gather the index images of each label, in the order in which they come out.
 
     Args:
-        bridge: voted labels.
-        order: of `LabelBridgeConfig`.
-        query_descriptors: `[q, d]`, for `query_similarity` only.
-        index_descriptors: `[n, d]`, for `query_similarity` only.
+        bridge: voted labels; those of the queries are not used (`with_queries`).
+        config: parameters; only `order` is used here.
+        index_descriptors: `[n, d]`, for `query_similarity` only; another dtype than float32 is copied.
 
     Returns:
-        One hub for every label that an index image has, in ascending order of the labels.
+        One hub for every label that an index image has, in ascending order of the labels, without queries.
+        Without voted labels `NO_HUBS`, and a log line says so.
 
     Raises:
         LandmarkRetrievalError: when `query_similarity` lacks descriptors or they do not fit the bridge.
     """
-    labelled = np.flatnonzero(bridge.index.label != NO_LABEL)
-    hub_labels, hub_of_labelled = np.unique(bridge.index.label[labelled], return_inverse=True)
-    index_hub = np.full(len(bridge.index.label), -1, np.int32)
+    votes, order = bridge.index, config.settled().order
+    labelled = np.flatnonzero(votes.label != NO_LABEL)
+    if len(labelled) == 0:
+        reason = "there are no train images" if len(bridge.train_label) == 0 else "no label was voted"
+        logger.warning("Label bridges have no effect, because %s: the ranking is that of plain EGT.", reason)
+        return NO_HUBS
+    hub_labels, hub_of_labelled = np.unique(votes.label[labelled], return_inverse=True)
+    index_hub = np.full(len(votes), -1, np.int32)
     index_hub[labelled] = hub_of_labelled
     by_similarity = order in ("train_similarity", "query_neighbors")
-    keys = -bridge.index.similarity[labelled] if by_similarity else labelled
+    keys = -votes.similarity[labelled] if by_similarity else labelled
     members = labelled[np.lexsort((labelled, keys, hub_of_labelled))].astype(np.int32)
     kind = {"query_similarity": ORDER_QUERY_SIMILARITY, "query_neighbors": ORDER_QUERY_NEIGHBORS}
-    queries = index = NO_DESCRIPTORS
+    index = NO_DESCRIPTORS
     if order == "query_similarity":
-        queries, index = _matching_descriptors(bridge, query_descriptors, index_descriptors)
+        index = _descriptors(index_descriptors, len(votes), "index images")
     return Hubs(
-        query_hub=hubs_of(bridge.queries.label, hub_labels),
+        labels=hub_labels,
+        query_hub=np.zeros(0, np.int32),
         index_hub=index_hub,
         indptr=np.append(0, np.cumsum(np.bincount(hub_of_labelled, minlength=len(hub_labels)))),
         members=members,
-        order=kind.get(order, ORDER_STORED),
-        query_descriptors=queries,
+        order=kind.get(order or "", ORDER_STORED),
+        query_descriptors=NO_DESCRIPTORS,
         index_descriptors=index,
     )
 
 
-def hubs_of(labels: NDArray[np.int64], hub_labels: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Return the hub of each label, int32, -1 where there is none.
+def with_queries(hubs: Hubs, queries: Votes, descriptors: NDArray[Any] | None = None) -> Hubs:
+    """Return the hubs with the queries that they are for.
 
     Args:
-        labels: int64 `[q]`, -1 for none.
-        hub_labels: int64 `[hubs]`, the label of each hub, ascending.
+        hubs: of the index images.
+        queries: labels of the queries.
+        descriptors: `[q, d]`, for `query_similarity` only; another dtype than float32 is copied.
+
+    Raises:
+        LandmarkRetrievalError: when `query_similarity` lacks descriptors or they do not fit.
     """
-    hubs = np.full(len(labels), -1, np.int32)
-    if len(hub_labels):
-        place = np.minimum(np.searchsorted(hub_labels, labels), len(hub_labels) - 1)
-        known = hub_labels[place] == labels
-        hubs[known] = place[known]
-    return hubs
-
-
-def _matching_descriptors(
-    bridge: LabelBridge, queries: NDArray[Any] | None, index: NDArray[Any] | None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return descriptors as float32, or refuse them."""
-    if queries is None or index is None:
+    if hubs is NO_HUBS:
+        return hubs
+    query_hub = np.full(len(queries), -1, np.int32)
+    place = np.minimum(np.searchsorted(hubs.labels, queries.label), len(hubs.labels) - 1)
+    known = hubs.labels[place] == queries.label
+    query_hub[known] = place[known]
+    if hubs.order != ORDER_QUERY_SIMILARITY:
+        return replace(hubs, query_hub=query_hub)
+    ours = _descriptors(descriptors, len(queries), "queries")
+    if ours.shape[1] != hubs.index_descriptors.shape[1]:
         raise LandmarkRetrievalError(
-            "label bridge: order 'query_similarity' needs the descriptors of queries and index images; "
+            f"label bridge: descriptors of queries have {ours.shape[1]} dimensions and those of index images "
+            f"{hubs.index_descriptors.shape[1]}; extract them again"
+        )
+    return replace(hubs, query_hub=query_hub, query_descriptors=ours)
+
+
+def _descriptors(descriptors: NDArray[Any] | None, count: int, what: str) -> NDArray[np.float32]:
+    """Return descriptors as float32, or refuse them."""
+    if descriptors is None:
+        raise LandmarkRetrievalError(
+            f"label bridge: order 'query_similarity' needs the descriptors of {what}; "
             "give them or choose 'query_neighbors'"
         )
-    expected = (len(bridge.queries.label), len(bridge.index.label))
-    if (len(queries), len(index)) != expected or queries.shape[1] != index.shape[1]:
+    if len(descriptors) != count:
         raise LandmarkRetrievalError(
-            f"label bridge: descriptors have shapes {queries.shape} and {index.shape} for "
-            f"{expected[0]} queries and {expected[1]} index images; extract them again"
+            f"label bridge: descriptors have shape {descriptors.shape} for {count} {what}; extract them again"
         )
-    return np.asarray(queries, np.float32), np.asarray(index, np.float32)
+    return np.asarray(descriptors, np.float32)
 
 
 def explore_exploit_with_labels(
     queries: NeighborLists,
     index_graph: CsrGraph,
-    bridge: LabelBridge,
+    hubs: Hubs,
+    votes: Votes,
     config: EgtConfig,
-    bridge_config: LabelBridgeConfig,
     query_descriptors: NDArray[Any] | None = None,
-    index_descriptors: NDArray[Any] | None = None,
     own: NDArray[np.int64] | None = None,
 ) -> Traversal:
     """Traverse the graph from every query, through label bridges first.
@@ -256,31 +297,26 @@ def explore_exploit_with_labels(
     Args:
         queries: `[q, k]` index rows nearest to each query, -1 padded, and their similarities.
         index_graph: undirected graph of the n index images (`symmetrize`).
-        bridge: voted labels of the same queries and index images.
+        hubs: images of the same index by label (`label_hubs`).
+        votes: labels of the same queries.
         config: parameters of the traversal.
-        bridge_config: parameters of the bridge; only `order` is used here.
         query_descriptors: `[q, d]`, needed for the order `query_similarity` only.
-        index_descriptors: `[n, d]`, likewise; another dtype than float32 is copied.
         own: int64 `[q]` the index row that is the query itself and left out, -1 for none.
 
     Returns:
-        The results. Without voted labels they are those of `explore_exploit`, and a log line says so.
+        The results. Without voted labels they are those of `explore_exploit`.
 
     Raises:
         LandmarkRetrievalError: when shapes differ, or descriptors are needed and missing.
     """
-    if len(bridge.queries) != len(queries) or len(bridge.index) != len(index_graph):
+    labelled = len(index_graph) if hubs is NO_HUBS else len(hubs.index_hub)
+    if len(votes) != len(queries) or labelled != len(index_graph):
         raise LandmarkRetrievalError(
-            f"label bridge: has {len(bridge.queries)} queries and {len(bridge.index)} index images "
+            f"label bridge: has {len(votes)} queries and {labelled} index images "
             f"but the graph has {len(queries)} and {len(index_graph)}; vote the labels again"
         )
-    lists = as_lists(queries)
-    if not (bridge.index.label != NO_LABEL).any():
-        reason = "there are no train images" if len(bridge.train_label) == 0 else "no label was voted"
-        logger.warning("Label bridges have no effect, because %s: the ranking is that of plain EGT.", reason)
-        return explore_exploit_lists(lists, index_graph, config, own=own)
-    hubs = label_hubs(bridge, bridge_config.order, query_descriptors, index_descriptors)
-    return explore_exploit_lists(lists, index_graph, config, hubs, own=own)
+    ours = with_queries(hubs, votes, query_descriptors)
+    return explore_exploit_lists(as_lists(queries), index_graph, config, ours, own=own)
 
 
 def label_path(

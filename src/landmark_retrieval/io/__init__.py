@@ -2,6 +2,7 @@
 
 from landmark_retrieval.io.array_bundle import ArrayBundleDataset
 from landmark_retrieval.io.collection_page import CollectionPageDataset
+from landmark_retrieval.io.configuration_json import ConfigurationDataset
 from landmark_retrieval.io.errors import ArtifactError
 from landmark_retrieval.io.html import HtmlDataset
 from landmark_retrieval.io.image_folder import ImageFolderDataset
@@ -16,6 +17,7 @@ __all__ = [
     "ArtifactError",
     "AttentionDataset",
     "CollectionPageDataset",
+    "ConfigurationDataset",
     "HtmlDataset",
     "ImageFolderDataset",
     "MlflowVariantRunDataset",

@@ -15,7 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from landmark_retrieval.evaluation.ablation import NOT_MEASURED, STAGES
+from landmark_retrieval.evaluation.ablation import NOT_MEASURED
+from landmark_retrieval.retrieval.variants import (
+    BLEND_QE_SV_EGT,
+    BLEND_QE_SV_SEMISUP_EGT,
+    stages_in_words,
+)
 
 SERIES = {
     "mAP_at_100": ("mAP@100", "#0072B2"),
@@ -136,8 +141,8 @@ def plot_sweep(table: pd.DataFrame) -> Figure:
     Args:
         table: from `evaluation.sweep.sweep`.
     """
-    plain = table[table["variant"] == "blend_qe_sv_egt"]
-    bridged = table[table["variant"] == "blend_qe_sv_semisup_egt"]
+    plain = table[table["variant"] == BLEND_QE_SV_EGT.name]
+    bridged = table[table["variant"] == BLEND_QE_SV_SEMISUP_EGT.name]
     figure = Figure(figsize=(9.6, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     places = np.arange(len(plain))
@@ -310,4 +315,4 @@ def _label(value: float) -> str:
 
 
 def _tick(variant: str) -> str:
-    return "\n".join([variant, *textwrap.wrap(STAGES.get(variant, ""), 22)])
+    return "\n".join([variant, *textwrap.wrap(stages_in_words().get(variant, ""), 22)])

@@ -35,14 +35,15 @@ class Findings:
             missing for any variant. Traversed variants show the weight of the edge that led to the result.
         pairs: the pairs of images that verification tried, columns `row_a`, `row_b` (table rows,
             row_a < row_b) and `inliers`; the results that were tried show their inliers.
-        label_bridge: the voted labels, to name the train images of label edges.
+        label_bridges: of the variants that use labels the voted ones, to name the train images of label
+            edges.
     """
 
     rankings: Mapping[str, NDArray[np.int32]]
     traversals: Mapping[str, Traversal] = field(default_factory=dict)
     similarities: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     pairs: pd.DataFrame | None = None
-    label_bridge: LabelBridge | None = None
+    label_bridges: Mapping[str, LabelBridge] = field(default_factory=dict)
 
 
 def precisions(findings: Findings, images: pd.DataFrame) -> NDArray[np.float64]:
@@ -236,7 +237,7 @@ class _Gatherer:
                         query,
                         self.rows.index.start,
                         self.rows.train.start,
-                        self.findings.label_bridge,
+                        self.findings.label_bridges.get(variant),
                         self.names,
                     )
                     for edge in edges

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from landmark_retrieval.configuration import Configuration
-from landmark_retrieval.evaluation.ablation import METRICS, NOT_MEASURED, STAGES, TITLES
+from landmark_retrieval.evaluation.ablation import METRICS, NOT_MEASURED, TITLES
 from landmark_retrieval.graph.explain import Step
 from landmark_retrieval.reporting.gains import Gain
 from landmark_retrieval.reporting.matches import VerifiedMatch
 from landmark_retrieval.reporting.templating import template
 from landmark_retrieval.reporting.thumbnails import placeholder, thumbnails
+from landmark_retrieval.retrieval.variants import stages_in_words
 
 __all__ = [
     "Chain",
@@ -314,7 +315,7 @@ def render_report(content: ReportContent, max_mib: float = 18.0) -> str:
         },
         columns=[TITLES[name] for name in metrics],
         ablation=_ablation_cells(ablation, metrics),
-        stages=STAGES,
+        stages=stages_in_words(),
         intervals=_interval_cells(content.intervals),
         published=content.published,
         published_source=content.published_source,

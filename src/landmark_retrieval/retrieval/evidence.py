@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from landmark_retrieval.graph.egt import EgtConfig, Traversal
 from landmark_retrieval.graph.graph import CsrGraph
 from landmark_retrieval.graph.label_bridge import NO_LABEL, LabelBridge, Votes
 from landmark_retrieval.graph.label_evidence import (
@@ -25,7 +24,7 @@ from landmark_retrieval.graph.label_evidence import (
     own_similarity,
     photos_for_fit,
 )
-from landmark_retrieval.graph.trusted import rank_trusted, trusted_share, verified_graphs
+from landmark_retrieval.graph.trusted import trusted_share, verified_graphs
 from landmark_retrieval.knn import KnnConfig, KnnGraph, NeighborLists, search
 
 logger = logging.getLogger(__name__)
@@ -51,28 +50,6 @@ def trusted_edges(pairs: pd.DataFrame, graph: KnnGraph, trust: float) -> tuple[C
         trust,
     )
     return (queries if len(graph.queries) else index), index
-
-
-def traverse_trusted(
-    graph: KnnGraph,
-    pairs: pd.DataFrame,
-    asked: NDArray[Any],
-    index: NDArray[Any],
-    config: EgtConfig,
-    own: NDArray[np.int64],
-) -> Traversal:
-    """Rank by trusted paths (`graph.trusted`).
-
-    Args:
-        graph: neighbours of the expanded descriptors, re-ranked.
-        pairs: `row_a`, `row_b`, `probability` of all tried pairs.
-        asked: `[q, d]` expanded descriptors of the photos that are asked.
-        index: `[n, d]` expanded descriptors of the index.
-        config: parameters.
-        own: int64 `[q]` the index row that is the photo itself, -1 for none.
-    """
-    edges = trusted_edges(pairs, graph, config.trust)
-    return rank_trusted(*edges, graph.asked, asked, index, config, own)
 
 
 def weigh_labels(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -24,9 +24,7 @@ from landmark_retrieval.descriptors import (
 )
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation.ranking import RankingConfig
-from landmark_retrieval.graph import CsrGraph, EgtConfig, LabelBridge, LabelBridgeConfig, Votes
-from landmark_retrieval.graph.egt import NO_HUBS, Hubs
-from landmark_retrieval.graph.label_bridge import NO_LABEL, label_hubs
+from landmark_retrieval.graph import CsrGraph, LabelBridge, TraversalConfig
 from landmark_retrieval.graph.label_evidence import LabelEvidence
 from landmark_retrieval.graph.trusted import verified_graphs
 from landmark_retrieval.knn import KnnConfig
@@ -35,6 +33,7 @@ from landmark_retrieval.local_features import (
     LocalFeatureStore,
     local_parameters,
 )
+from landmark_retrieval.retrieval.variants import BLEND, Variant, choose_variants, graphs_of
 from landmark_retrieval.runtime.sharding import changed_parameters
 from landmark_retrieval.verification import ExpansionConfig, VerificationConfig, pair_parameters
 from landmark_retrieval.verification.calibration import InlierFit, from_plain
@@ -58,15 +57,35 @@ class DescriptorSteps:
 
 
 @dataclass(frozen=True, eq=False)
+class IndexedGraph:
+    """What is kept of a variant that searches for itself, for the photos that are looked for in it.
+
+    Attributes:
+        descriptors: of all rows of the table, `[queries + n + train, d]`.
+        expansion: parameters by which a photo's descriptor is expanded before it is searched; None for none.
+        index_graph: undirected graph of the index images, where a variant ranks it.
+        evidence: what labels prove, likewise.
+        bridge: voted labels of the index images, where a variant uses them (those of the run's queries are
+            not used).
+    """
+
+    descriptors: NDArray[np.floating[Any]]
+    expansion: ExpansionConfig | None
+    index_graph: CsrGraph | None
+    evidence: LabelEvidence | None
+    bridge: LabelBridge | None
+
+
+@dataclass(frozen=True, eq=False)
 class SearchIndex:
     """All artifacts of a run that a search reads; matrices may be memory-mapped.
 
     Attributes:
         images: the prepared image table.
+        variants: of the run, in the order of the ablation.
         steps: one for each global descriptor of the blend.
         blend: how they are joined.
-        plain: descriptors of the index before expansion, `[n, d]`.
-        expanded: descriptors of all rows of the table after expansion, `[queries + n + train, d]`.
+        graphs: by name, what is kept of each variant that searches for itself.
         local_features: how local features are extracted.
         local_pca: the projection of local descriptors that was learned.
         features: stored local features of all rows of the table.
@@ -74,20 +93,15 @@ class SearchIndex:
         verification: parameters without open values.
         inlier_fits: what inliers prove, for either kind of pairs.
         trusted: index images that trusted edges link to each index image.
-        expansion: parameters.
-        index_graph: undirected graph of the index images.
-        labels: what labels prove, and those of the index images.
-        bridge: voted labels of the index images (those of the run's queries are not used).
-        egt: parameters.
-        label_bridge: parameters.
+        traversal: settled parameters of all traversals.
         ranking: parameters.
     """
 
     images: pd.DataFrame
+    variants: Sequence[Variant]
     steps: Sequence[DescriptorSteps]
     blend: BlendConfig
-    plain: NDArray[np.floating[Any]]
-    expanded: NDArray[np.floating[Any]]
+    graphs: Mapping[str, IndexedGraph]
     local_features: LocalFeaturesConfig
     local_pca: Whitening
     features: LocalFeatureStore
@@ -95,12 +109,7 @@ class SearchIndex:
     verification: VerificationConfig
     inlier_fits: Mapping[str, InlierFit]
     trusted: CsrGraph
-    expansion: ExpansionConfig
-    index_graph: CsrGraph
-    labels: LabelEvidence
-    bridge: LabelBridge
-    egt: EgtConfig
-    label_bridge: LabelBridgeConfig
+    traversal: TraversalConfig
     ranking: RankingConfig
 
     @cached_property
@@ -118,23 +127,6 @@ class SearchIndex:
         """Labels of the train images, -1 for none, int64 `[t]`."""
         return landmark_of(self.images)[self.rows.train]
 
-    @cached_property
-    def hubs(self) -> Hubs:
-        """The index images of each label, without a query; `NO_HUBS` where no label was voted."""
-        if not (self.bridge.index.label != NO_LABEL).any():
-            return NO_HUBS
-        bridge = replace(
-            self.bridge,
-            queries=Votes(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32)),
-        )
-        index = self.expanded[self.rows.index]
-        return label_hubs(bridge, self.label_bridge.order, index[:0], index)
-
-    @cached_property
-    def hub_labels(self) -> NDArray[np.int64]:
-        """The label of each hub, int64 `[hubs]`, ascending."""
-        return np.asarray(self.bridge.index.label, np.int64)[self.hubs.members[self.hubs.indptr[:-1]]]
-
 
 def read_index(load: Callable[[str], Any], descriptors: Sequence[str]) -> SearchIndex:
     """Gather the index of a finished run.
@@ -148,7 +140,6 @@ def read_index(load: Callable[[str], Any], descriptors: Sequence[str]) -> Search
             those that `load` gives: a photo would be described in another way than the index.
     """
     images = load("image_table")
-    rows = SplitRows.from_table(images)
     steps = []
     for name in descriptors:
         config = _parameters(load, name, GlobalDescriptorConfig)
@@ -165,25 +156,25 @@ def read_index(load: Callable[[str], Any], descriptors: Sequence[str]) -> Search
     knn = _parameters(load, "knn", KnnConfig)
     built_with = load("blend.neighbor_shards").manifest().get("parameters", {})
     _refuse_other("knn", built_with, knn.content())
-    plain, expanded = load("blend.descriptors"), load("blend_qe_sv.descriptors")
-    for stored in (plain, expanded):
-        check_ids(stored, images)
-    options, tried = load("egt_options"), load("pair_probabilities")
-    egt = EgtConfig(**options["egt"])
+    variants = choose_variants(load("params:variants"))
+    rows, tried = SplitRows.from_table(images), load("pair_probabilities")
+    traversal: TraversalConfig = load("traversal_options")
     _, trusted = verified_graphs(
         tried["row_a"],
         tried["row_b"],
         tried["probability"].to_numpy(),
         rows.query.stop,
         rows.index.stop - rows.index.start,
-        egt.trust,
+        traversal.egt.trust,
     )
     return SearchIndex(
         images=images,
+        variants=variants,
         steps=steps,
         blend=_parameters(load, "blend", BlendConfig),
-        plain=plain.part(rows.index),
-        expanded=_whole(expanded),
+        graphs={
+            graph.name: _indexed(load, graph, variants, images) for graph in graphs_of((BLEND, *variants))
+        },
         local_features=local,
         local_pca=pca,
         features=features,
@@ -191,18 +182,26 @@ def read_index(load: Callable[[str], Any], descriptors: Sequence[str]) -> Search
         verification=verification.resolve(features.extractor),
         inlier_fits=from_plain(load("inlier_fits")),
         trusted=trusted,
-        expansion=_parameters(load, "expansion", ExpansionConfig),
-        index_graph=load("index_graph"),
-        labels=load("label_evidence"),
-        bridge=load("label_bridge"),
-        egt=egt,
-        label_bridge=LabelBridgeConfig(**options["label_bridge"]),
+        traversal=traversal,
         ranking=_parameters(load, "ranking", RankingConfig),
     )
 
 
-def _whole(descriptors: Descriptors) -> NDArray[np.floating[Any]]:
-    return descriptors.part(slice(0, len(descriptors.ids)))
+def _indexed(
+    load: Callable[[str], Any], graph: Variant, variants: Sequence[Variant], images: pd.DataFrame
+) -> IndexedGraph:
+    """Return what the variants need of a graph."""
+    ranking = [variant for variant in variants if variant.graph == graph.name and variant.rank is not None]
+    labelled = any(variant.uses_labels for variant in ranking)
+    descriptors: Descriptors = load(f"{graph.name}.descriptors")
+    check_ids(descriptors, images)
+    return IndexedGraph(
+        descriptors=descriptors.part(slice(0, len(images))),
+        expansion=_parameters(load, graph.expansion, ExpansionConfig) if graph.expansion else None,
+        index_graph=load(f"{graph.name}.index_graph") if ranking else None,
+        evidence=load(f"{graph.name}.label_evidence") if labelled else None,
+        bridge=load(f"{graph.name}.label_bridge") if labelled else None,
+    )
 
 
 def _parameters(load: Callable[[str], Any], name: str, model: type[Config]) -> Config:

@@ -1,6 +1,6 @@
 """Spatial verification of image pairs and query expansion on verified images."""
 
-from landmark_retrieval.verification.expansion import ExpansionConfig, expand, expand_queries_and_index
+from landmark_retrieval.verification.expansion import ExpansionConfig, expand
 from landmark_retrieval.verification.matching import MatchingConfig, match
 from landmark_retrieval.verification.pairs import (
     VerificationConfig,
@@ -23,7 +23,6 @@ __all__ = [
     "correspondences",
     "estimate_homography",
     "expand",
-    "expand_queries_and_index",
     "match",
     "neighbor_inliers",
     "pair_keys",

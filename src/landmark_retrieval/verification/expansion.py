@@ -12,18 +12,13 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from landmark_retrieval.configuration import Configuration
-from landmark_retrieval.descriptors.matrix import BlockArray, make_blocks
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.knn import KnnGraph, NeighborLists
-from landmark_retrieval.verification.rerank import neighbor_inliers, rerank_order
-
-BLOCK = 1024
-"""Images expanded at a time; bounds memory (sums are kept in double precision)."""
+from landmark_retrieval.knn import NeighborLists
+from landmark_retrieval.verification.rerank import rerank_order
 
 
 class ExpansionConfig(Configuration):
@@ -94,69 +89,6 @@ def expand(
     norms = np.linalg.norm(total, axis=1, keepdims=True)
     result[rows] = np.where(norms > 0, total / np.maximum(norms, 1e-12), result[rows])
     return result
-
-
-def expand_in_blocks(
-    queries: NDArray[np.floating[Any]],
-    index: NDArray[np.floating[Any]],
-    graph: KnnGraph,
-    verified: pd.DataFrame,
-    config: ExpansionConfig,
-    candidates: int,
-    min_inliers: tuple[int, int],
-    dtype: DTypeLike = np.float32,
-) -> tuple[BlockArray, BlockArray]:
-    """Expand both sides of a k-NN graph from one set of compared pairs, block by block.
-
-    Args:
-        queries: `[q, d]` descriptors, possibly memory-mapped, as all matrices here.
-        index: `[n, d]` descriptors.
-        graph: their nearest neighbours.
-        verified: pairs of `verify_pairs`.
-        config: parameters.
-        candidates: leading neighbours that were compared.
-        min_inliers: inliers from which a neighbour of a query, and of an index image, is reliable.
-        dtype: type of the results' values, to which they are rounded at the end.
-
-    Returns:
-        Expanded queries and expanded index, each as it was where its side is switched off; computed whenever
-        they are iterated.
-    """
-    count = len(queries)
-
-    def side(
-        images: NDArray[np.floating[Any]], lists: NeighborLists, first_row: int, floor: int
-    ) -> BlockArray:
-        inliers = neighbor_inliers(lists.neighbors, first_row, count, verified, candidates)
-        return make_blocks(
-            lambda rows: expand(images[rows], index, lists[rows], inliers[rows], config, floor),
-            images.shape,
-            dtype,
-            BLOCK,
-        )
-
-    def unchanged(images: NDArray[np.floating[Any]]) -> BlockArray:
-        return make_blocks(lambda rows: images[rows], images.shape, dtype, BLOCK)
-
-    return (
-        side(queries, graph.queries, 0, min_inliers[0]) if config.query_side else unchanged(queries),
-        side(index, graph.index, count, min_inliers[1]) if config.database_side else unchanged(index),
-    )
-
-
-def expand_queries_and_index(
-    queries: NDArray[np.floating[Any]],
-    index: NDArray[np.floating[Any]],
-    graph: KnnGraph,
-    verified: pd.DataFrame,
-    config: ExpansionConfig,
-    candidates: int,
-    min_inliers: int,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return what `expand_in_blocks` gives with one floor for both sides, as whole arrays in float32."""
-    floors = (min_inliers, min_inliers)
-    of_queries, of_index = expand_in_blocks(queries, index, graph, verified, config, candidates, floors)
-    return np.asarray(of_queries), np.asarray(of_index)
 
 
 def _select(

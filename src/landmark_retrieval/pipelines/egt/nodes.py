@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
 from landmark_retrieval.collection import SplitRows, landmark_of
 from landmark_retrieval.descriptors import Descriptors
-from landmark_retrieval.evaluation.ranking import Ranking, RankingConfig, cut
+from landmark_retrieval.evaluation.ranking import Ranking, RankingConfig
 from landmark_retrieval.graph import (
     CsrGraph,
     EgtConfig,
     LabelBridge,
     LabelBridgeConfig,
-    OpenEgtConfig,
-    OpenLabelBridgeConfig,
     Traversal,
+    TraversalConfig,
     build_label_bridge,
-    explore_exploit,
-    explore_exploit_with_labels,
     settle,
     symmetrize,
 )
-from landmark_retrieval.graph.label_evidence import NO_MODEL, LabelEvidence, no_labels, own_similarity
-from landmark_retrieval.graph.label_ranking import rank_by_labels
+from landmark_retrieval.graph.label_evidence import NO_MODEL, LabelEvidence, no_labels
 from landmark_retrieval.knn import KnnConfig, KnnGraph, gather, plan_knn
 from landmark_retrieval.retrieval import evidence
-from landmark_retrieval.retrieval.evidence import TRAIN_NEIGHBORS, traverse_trusted
+from landmark_retrieval.retrieval.evidence import TRAIN_NEIGHBORS
+from landmark_retrieval.retrieval.stages import Searched, ranking_of
+from landmark_retrieval.retrieval.variants import Variant
 from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardStore
 
 logger = logging.getLogger(__name__)
@@ -40,43 +39,22 @@ def symmetrize_graph(graph: KnnGraph) -> CsrGraph:
 
 
 def settle_options(
-    egt: OpenEgtConfig, bridge: OpenLabelBridgeConfig, chosen: dict[str, dict[str, Any]]
-) -> dict[str, dict[str, Any]]:
+    egt: EgtConfig, bridge: LabelBridgeConfig, chosen: dict[str, dict[str, Any]]
+) -> TraversalConfig:
     """Fill the options that the parameters leave open."""
-    names = ("egt", "label_bridge")
-    settled = zip(names, settle(egt, bridge, chosen), strict=True)
-    return {name: config.model_dump(mode="json") for name, config in settled}
-
-
-def traverse(
-    graph: KnnGraph,
-    index_graph: CsrGraph,
-    pairs: pd.DataFrame,
-    descriptors: Descriptors,
-    images: pd.DataFrame,
-    options: dict[str, dict[str, Any]],
-) -> Traversal:
-    """Rank by graph traversal from every image that is asked: over verified edges, or over similarities."""
-    config, rows = EgtConfig(**options["egt"]), SplitRows.from_table(images)
-    if config.weights == "verified" and pairs.empty:
-        logger.info("No photos were compared, so no edge is verified: similarities are traversed.")
-    if config.weights == "similarity" or pairs.empty:
-        return explore_exploit(graph.asked, index_graph, config, rows.own)
-    asked, index = descriptors.part(rows.asked), descriptors.part(rows.index)
-    return traverse_trusted(graph, pairs, asked, index, config, rows.own)
+    return settle(egt, bridge, chosen)
 
 
 def search_train_images(
     descriptors: Descriptors,
     images: pd.DataFrame,
-    options: dict[str, dict[str, Any]],
+    options: TraversalConfig,
     config: KnnConfig,
     executor: ExecutorConfig,
 ) -> ShardPlan:
     """Plan the search for the train images nearest to every query and index image, as many as vote."""
-    bridge = LabelBridgeConfig(**options["label_bridge"])
-    votes = max(bridge.query_votes, bridge.index_votes)
-    if bridge.precedence == "evidence":
+    votes = options.label_bridge.most_votes
+    if options.label_bridge.precedence == "evidence":
         votes = max(votes, TRAIN_NEIGHBORS)
     return plan_train_search(descriptors, images, votes, config, executor)
 
@@ -99,13 +77,13 @@ def weigh_labels(
     pairs: pd.DataFrame,
     descriptors: Descriptors,
     images: pd.DataFrame,
-    options: dict[str, dict[str, Any]],
+    options: TraversalConfig,
     knn: KnnConfig,
 ) -> LabelEvidence:
     """Fit what labels prove on the train split; nothing where labels that are voted always come first."""
     rows, found = SplitRows.from_table(images), gather(shards)
-    if LabelBridgeConfig(**options["label_bridge"]).precedence == "always":
-        asked, index = (no_labels(len(found[part].neighbors)) for part in (rows.asked, rows.index))
+    if options.label_bridge.precedence == "always":
+        asked, index = (no_labels(len(found[part])) for part in (rows.asked, rows.index))
         return LabelEvidence(asked, index, NO_MODEL)
     return evidence.weigh_labels(
         graph,
@@ -115,48 +93,58 @@ def weigh_labels(
         descriptors.part(rows.index),
         descriptors.part(rows.train),
         landmark_of(images)[rows.train],
-        EgtConfig(**options["egt"]).trust,
+        options.egt.trust,
         knn,
     )
 
 
 def vote_labels(
-    shards: ShardStore, labels: LabelEvidence, images: pd.DataFrame, options: dict[str, dict[str, Any]]
+    shards: ShardStore, labels: LabelEvidence, images: pd.DataFrame, options: TraversalConfig
 ) -> LabelBridge:
     """Give a label to every query and index image: by evidence, or by votes of its nearest train images."""
     rows, found = SplitRows.from_table(images), gather(shards)
     asked, index, train = found[rows.asked], found[rows.index], landmark_of(images)[rows.train]
-    config = LabelBridgeConfig(**options["label_bridge"])
-    if config.precedence == "always":
-        return build_label_bridge(asked, index, train, config)
-    return evidence.bridge_of(labels, asked, index, train, EgtConfig(**options["egt"]).trust)
+    if options.label_bridge.precedence == "always":
+        return build_label_bridge(asked, index, train, options.label_bridge)
+    return evidence.bridge_of(labels, asked, index, train, options.egt.trust)
 
 
-def traverse_with_labels(
-    graph: KnnGraph,
-    index_graph: CsrGraph,
-    bridge: LabelBridge,
-    labels: LabelEvidence,
-    plain: Traversal,
-    descriptors: Descriptors,
-    images: pd.DataFrame,
-    options: dict[str, dict[str, Any]],
-) -> Traversal:
-    """Rank with labels: as evidence behind what `plain` trusts, or before everything in a traversal."""
-    rows = SplitRows.from_table(images)
-    config, bridge_config = EgtConfig(**options["egt"]), LabelBridgeConfig(**options["label_bridge"])
-    asked, index = descriptors.part(rows.asked), descriptors.part(rows.index)
-    if bridge_config.precedence == "always":
-        return explore_exploit_with_labels(
-            graph.asked, index_graph, bridge, config, bridge_config, asked, index, rows.own
+def rank_by(variant: Variant) -> Callable[..., Traversal | Ranking]:
+    """Return the node function that ranks the neighbours of all queries by a variant."""
+
+    def rank(
+        graph: KnnGraph,
+        index_graph: CsrGraph,
+        pairs: pd.DataFrame,
+        descriptors: Descriptors,
+        images: pd.DataFrame,
+        options: TraversalConfig,
+        config: RankingConfig,
+        bridge: LabelBridge | None = None,
+        labels: LabelEvidence | None = None,
+    ) -> Traversal | Ranking:
+        """Rank the neighbours of all images that are asked."""
+        assert variant.rank is not None
+        rows = SplitRows.from_table(images)
+        if options.egt.weights == "verified" and pairs.empty:
+            logger.info("No photos were compared, so no edge is verified: similarities are traversed.")
+        searched = Searched(
+            graph.asked,
+            index_graph,
+            options,
+            descriptors.part(rows.asked),
+            descriptors.part(rows.index),
+            None if pairs.empty else evidence.trusted_edges(pairs, graph, options.egt.trust),
+            own=rows.own,
         )
-    if not labels.fitted:
-        return plain
-    own = own_similarity(graph.asked.weights)
-    sides = (labels.asked, labels.index)
-    return rank_by_labels(plain, graph.asked, own, *sides, labels.model, asked, index, config.trust, rows.own)
+        if bridge is not None:
+            searched = searched.with_labels(bridge, labels)
+        found = variant.rank(searched)
+        return found if isinstance(found, Traversal) else ranking_of(found, config.length)
+
+    return rank
 
 
 def rank_traversal(traversal: Traversal, config: RankingConfig) -> Ranking:
     """Return what a traversal reached as the ranking."""
-    return cut(traversal.ranking, config.length)
+    return ranking_of(traversal, config.length)

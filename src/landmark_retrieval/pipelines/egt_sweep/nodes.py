@@ -26,10 +26,11 @@ from landmark_retrieval.descriptors import (
     whiten_rows,
 )
 from landmark_retrieval.experiments.sweep import OPTIONS, HeldOut, SweepConfig, chosen_options, sweep
-from landmark_retrieval.graph import CsrGraph, EgtConfig, OpenEgtConfig
+from landmark_retrieval.graph import CsrGraph, EgtConfig, LabelBridgeConfig, TraversalConfig
 from landmark_retrieval.knn import KnnConfig, KnnGraph, gather
 from landmark_retrieval.pipelines.egt.nodes import plan_train_search
 from landmark_retrieval.reporting import VariantRun
+from landmark_retrieval.retrieval.stages import Searched
 from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardStore
 
 
@@ -79,20 +80,25 @@ def sweep_options(
     descriptors: Descriptors,
     images: pd.DataFrame,
     config: SweepConfig,
-    egt: OpenEgtConfig,
+    egt: EgtConfig,
 ) -> pd.DataFrame:
     """Measure all settings."""
-    rows = SplitRows.from_table(images)
+    rows, options = SplitRows.from_table(images), paper_options(egt)
     held_out = HeldOut(
-        graph=graph,
-        index_graph=index_graph,
+        searched=Searched(
+            graph.queries, index_graph, options, descriptors.part(rows.query), descriptors.part(rows.index)
+        ),
         train=gather(train_shards),
         train_labels=landmark_of(images)[rows.train],
-        query_descriptors=descriptors.part(rows.query),
-        index_descriptors=descriptors.part(rows.index),
         relevant=relevant_index_rows(images),
     )
-    return sweep(held_out, config, EgtConfig(p=egt.p, threads=egt.threads))
+    return sweep(held_out, config)
+
+
+def paper_options(egt: EgtConfig) -> TraversalConfig:
+    """Return the traversal over similarities, which is what the options that are swept belong to."""
+    paper = egt.model_copy(update={"weights": "similarity"})
+    return TraversalConfig(egt=paper.settled(), label_bridge=LabelBridgeConfig(precedence="always").settled())
 
 
 def choose_options(table: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
+from landmark_retrieval.descriptors import DESCRIPTORS
 from landmark_retrieval.pipelines import knn_graph, spatial_verification
 from landmark_retrieval.pipelines.egt.nodes import symmetrize_graph
 from landmark_retrieval.pipelines.egt_sweep import nodes
 from landmark_retrieval.pipelines.features.nodes import blend_descriptors
-from landmark_retrieval.pipelines.features.pipeline import DESCRIPTORS
+from landmark_retrieval.retrieval.variants import BLEND, BLEND_QE_SV
 
 NAMESPACE = "held_out"
+
+GRAPH = f"{NAMESPACE}.{BLEND_QE_SV.name}"
+"""The graph that is traversed."""
 
 LEFT_OUT = ("rank_neighbors", "measure_recall")
 """Nodes of the stages that the choice does not need."""
@@ -58,7 +62,7 @@ def create_data_set_pipeline() -> Pipeline:
                     "params:blend",
                     *(f"{NAMESPACE}.{name}.descriptors" for name in DESCRIPTORS),
                 ],
-                outputs=f"{NAMESPACE}.blend.descriptors",
+                outputs=f"{NAMESPACE}.{BLEND.name}.descriptors",
                 name="concatenate_descriptors",
                 namespace=NAMESPACE,
             ),
@@ -68,7 +72,7 @@ def create_data_set_pipeline() -> Pipeline:
 
 def create_graph_pipeline() -> Pipeline:
     """Return the stages up to the graph of the expanded descriptors, run on the held-out data set."""
-    stages = knn_graph.create_pipeline() + spatial_verification.create_pipeline()
+    stages = knn_graph.create_pipeline() + spatial_verification.create_pipeline([BLEND_QE_SV])
     return Pipeline(
         stages.only_nodes(*(node.name for node in stages.nodes if node.name.split(".")[-1] not in LEFT_OUT)),
         namespace=NAMESPACE,
@@ -90,31 +94,31 @@ def create_sweep_pipeline() -> Pipeline:
         [
             Node(
                 symmetrize_graph,
-                inputs=f"{NAMESPACE}.blend_qe_sv.knn_graph",
-                outputs=f"{NAMESPACE}.index_graph",
+                inputs=f"{GRAPH}.knn_graph",
+                outputs=f"{GRAPH}.index_graph",
                 name="symmetrize_index_graph",
                 namespace=NAMESPACE,
             ),
             Node(
                 nodes.search_train_images,
                 inputs=[
-                    f"{NAMESPACE}.blend_qe_sv.descriptors",
+                    f"{GRAPH}.descriptors",
                     f"{NAMESPACE}.image_table",
                     "params:egt_sweep",
                     "params:knn",
                     "params:executor",
                 ],
-                outputs=f"{NAMESPACE}.train_neighbor_shards",
+                outputs=f"{GRAPH}.train_neighbor_shards",
                 name="search_train_images",
                 namespace=NAMESPACE,
             ),
             Node(
                 nodes.sweep_options,
                 inputs=[
-                    f"{NAMESPACE}.blend_qe_sv.knn_graph",
-                    f"{NAMESPACE}.index_graph",
-                    f"{NAMESPACE}.train_neighbor_shards",
-                    f"{NAMESPACE}.blend_qe_sv.descriptors",
+                    f"{GRAPH}.knn_graph",
+                    f"{GRAPH}.index_graph",
+                    f"{GRAPH}.train_neighbor_shards",
+                    f"{GRAPH}.descriptors",
                     f"{NAMESPACE}.image_table",
                     "params:egt_sweep",
                     "params:egt",

@@ -21,11 +21,10 @@ from landmark_retrieval.collection import (
     relevant_index_rows,
     split_counts,
 )
-from landmark_retrieval.descriptors import Descriptors, GlobalDescriptorConfig
+from landmark_retrieval.descriptors import DESCRIPTORS, Descriptors, GlobalDescriptorConfig
 from landmark_retrieval.descriptors.extraction import network_identity
 from landmark_retrieval.descriptors.imported import ImportConfig
 from landmark_retrieval.evaluation import (
-    VARIANTS,
     BootstrapConfig,
     PublishedConfig,
     Ranking,
@@ -39,12 +38,11 @@ from landmark_retrieval.evaluation import (
     usage_intervals,
 )
 from landmark_retrieval.evaluation.protocols import evaluate_protocol
-from landmark_retrieval.graph import LabelBridge, Traversal
+from landmark_retrieval.graph import Traversal, TraversalConfig
 from landmark_retrieval.images import image_sources
 from landmark_retrieval.io.mlflow_run import flatten
 from landmark_retrieval.local_features import LocalFeaturesConfig, LocalFeatureStore, StoredFeatures
 from landmark_retrieval.local_features.extraction import extractor_identity
-from landmark_retrieval.pipelines.features.pipeline import DESCRIPTORS
 from landmark_retrieval.reporting import (
     Findings,
     ReportConfig,
@@ -69,6 +67,7 @@ from landmark_retrieval.reporting.calibration import (
 )
 from landmark_retrieval.reporting.gains import Gain, largest_gains
 from landmark_retrieval.reporting.report import QueryPage, ReportContent
+from landmark_retrieval.retrieval.variants import Variant
 from landmark_retrieval.verification import VerificationConfig
 from landmark_retrieval.verification.calibration import floors, from_plain
 
@@ -88,17 +87,17 @@ def make_submission(ranking: Ranking, images: pd.DataFrame) -> pd.DataFrame:
     return evaluation.make_submission(ranking.rows, ids[rows.asked], ids[rows.index])
 
 
-def make_ablation_table(stage_seconds: dict[str, Any], *metrics: dict[str, float]) -> pd.DataFrame:
-    """Put the metrics of all variants side by side."""
-    return ablation_table(dict(zip(VARIANTS, metrics, strict=True)), stage_seconds["variants"])
+def make_ablation_table(stage_seconds: dict[str, Any], **metrics: dict[str, float]) -> pd.DataFrame:
+    """Put the metrics of all variants, by their names, side by side."""
+    return ablation_table(metrics, stage_seconds["variants"])
 
 
-def measure_intervals(images: pd.DataFrame, config: BootstrapConfig, *rankings: Ranking) -> pd.DataFrame:
-    """Return confidence intervals over queries: of every variant's mAP, and of its gain."""
+def measure_intervals(images: pd.DataFrame, config: BootstrapConfig, **rankings: Ranking) -> pd.DataFrame:
+    """Return confidence intervals over queries: of the mAP of every variant, by name, and of its gain."""
     if not has_truth(images):
         return no_intervals()
     scores = precisions(_findings(rankings), images)
-    return usage_intervals(dict(zip(VARIANTS, scores, strict=True)), _query_usage(images), config)
+    return usage_intervals(dict(zip(rankings, scores, strict=True)), _query_usage(images), config)
 
 
 def write_ablation(
@@ -129,7 +128,7 @@ def plot_ablation_interactive(ablation: pd.DataFrame) -> go.Figure:
     return reporting.plot_ablation_interactive(ablation)
 
 
-def describe_run(variant: str) -> Callable[..., VariantRun]:
+def describe_run(variant: Variant) -> Callable[..., VariantRun]:
     """Return the node function that gathers what MLflow keeps of a variant."""
 
     def gather_run(
@@ -140,21 +139,21 @@ def describe_run(variant: str) -> Callable[..., VariantRun]:
         intervals: pd.DataFrame,
         stage_seconds: dict[str, Any],
         facts: dict[str, str],
-        egt_options: dict[str, Any],
+        options: TraversalConfig,
         parameters: dict[str, Any],
     ) -> VariantRun:
-        seconds = stage_seconds["variants"].get(variant, float("nan"))
+        seconds = stage_seconds["variants"].get(variant.name, float("nan"))
         plain = _plain(parameters)
         figure = reporting.plot_average_precision(
             average_precision(ranking.rows, relevant_index_rows(images))
         )
         return VariantRun(
-            name=variant,
-            parameters={"variant": variant, **plain, **egt_options},
-            metrics={**metrics, **interval_metrics(intervals, variant), "seconds": seconds},
+            name=variant.name,
+            parameters={"variant": variant.name, **plain, **options.model_dump(mode="json")},
+            metrics={**metrics, **interval_metrics(intervals, variant.name), "seconds": seconds},
             tags={
-                "variant": variant,
-                "variant_number": str(VARIANTS.index(variant) + 1),
+                "variant": variant.name,
+                "adds": variant.adds,
                 "data_set": str(plain["data_set"]["name"]),
                 "commit": facts["commit"],
             },
@@ -176,25 +175,26 @@ def make_report(
     probabilities: pd.DataFrame,
     inlier_fits: dict[str, dict[str, Any]],
     local_features: StoredFeatures,
-    bridge: LabelBridge,
-    plain: Traversal,
-    bridged: Traversal,
     facts: dict[str, str],
-    egt_options: dict[str, Any],
+    options: TraversalConfig,
     parameters: dict[str, Any],
     data_set: DataSetConfig,
     verification: VerificationConfig,
     published: PublishedConfig,
     config: ReportConfig,
-    *rankings: Ranking,
+    **found: Any,
 ) -> str:
-    """Show what the variants found for the queries on which they differ most, and why."""
-    traversals = {"blend_qe_sv_egt": plain, "blend_qe_sv_semisup_egt": bridged}
+    """Show what the variants found for the queries on which they differ most, and why.
+
+    What was found is the `ranking` of every variant, with the `traversal` and the `label_bridge` of those
+    that have them, by names such as `blend.ranking`.
+    """
+    rankings, traversals = _of_variants(found, "ranking"), _of_variants(found, "traversal")
     findings = _findings(
         rankings,
         traversals=traversals,
         pairs=pairs,
-        label_bridge=bridge,
+        label_bridges=_of_variants(found, "label_bridge"),
     )
     pages, scores = query_pages(findings, images, config), precisions(findings, images)
     extreme_queries, fits = extremes(scores, config.extremes), from_plain(inlier_fits)
@@ -202,7 +202,7 @@ def make_report(
     floor = floors(fits, verification.calibration.rerank)[int(rows.among_themselves)]
     tried = pairs.assign(probability=probabilities["probability"])
     gains = _gains(findings.rankings, list(scores), images, traversals, pairs)
-    figure = as_png(plot_changes(dict(zip(VARIANTS, scores, strict=True)))) if has_truth(images) else b""
+    figure = as_png(plot_changes(dict(zip(rankings, scores, strict=True)))) if has_truth(images) else b""
     content = ReportContent(
         pages,
         _pictures(pages, extreme_queries, gains, images, config.thumbnail_side),
@@ -211,7 +211,7 @@ def make_report(
         skipped,
         split_counts(images),
         data_set=data_set.name,
-        parameters=dict(flatten({**_plain(parameters), **egt_options})),
+        parameters=dict(flatten({**_plain(parameters), **options.model_dump(mode="json")})),
         facts=facts,
         intervals=intervals,
         published=published.rows(),
@@ -276,9 +276,14 @@ def _matches(
     return verified_matches(chosen, images, LocalFeatureStore(local_features), verification, floor)
 
 
-def _findings(rankings: tuple[Ranking, ...], **more: Any) -> Findings:
-    rows = {name: ranking.rows for name, ranking in zip(VARIANTS, rankings, strict=True)}
-    return Findings(rankings=rows, **more)
+def _of_variants(found: dict[str, Any], artifact: str) -> dict[str, Any]:
+    """Return one kind of artifact by the name of the variant."""
+    end = f".{artifact}"
+    return {name.removesuffix(end): value for name, value in found.items() if name.endswith(end)}
+
+
+def _findings(rankings: dict[str, Ranking], **more: Any) -> Findings:
+    return Findings(rankings={name: ranking.rows for name, ranking in rankings.items()}, **more)
 
 
 def _models(parameters: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kedro.pipeline import Node, Pipeline
 
-from landmark_retrieval.evaluation.ablation import VARIANTS
 from landmark_retrieval.pipelines.evaluation import nodes
+from landmark_retrieval.retrieval.variants import Variant
 
 NAMESPACE = "evaluation"
 
 
-def create_pipeline(**_: object) -> Pipeline:
-    """Return the evaluation pipeline."""
-    comparison = create_ablation_pipeline() + create_figure_pipeline() + create_report_pipeline()
-    return sum((create_scoring_pipeline(variant) for variant in VARIANTS), start=comparison)
+def create_pipeline(variants: Sequence[Variant], **_: object) -> Pipeline:
+    """Return the evaluation pipeline.
+
+    Args:
+        variants: of the run.
+    """
+    comparison = create_ablation_pipeline(variants) + create_figure_pipeline()
+    comparison += create_report_pipeline(variants)
+    return sum((create_scoring_pipeline(variant) for variant in variants), start=comparison)
 
 
-def create_ablation_pipeline() -> Pipeline:
+def create_ablation_pipeline(variants: Sequence[Variant]) -> Pipeline:
     """Return the steps that put all variants side by side, as numbers and as text."""
-    rankings = [f"{variant}.ranking" for variant in VARIANTS]
-    metrics = [f"{variant}.metrics" for variant in VARIANTS]
+    rankings = {variant.name: f"{variant.name}.ranking" for variant in variants}
+    metrics = {variant.name: f"{variant.name}.metrics" for variant in variants}
     return Pipeline(
         [
             Node(
                 nodes.make_ablation_table,
-                inputs=["stage_seconds", *metrics],
+                inputs={"stage_seconds": "stage_seconds", **metrics},
                 outputs="ablation",
                 name="make_ablation_table",
                 namespace=NAMESPACE,
             ),
             Node(
                 nodes.measure_intervals,
-                inputs=["image_table", "params:intervals", *rankings],
+                inputs={"images": "image_table", "config": "params:intervals", **rankings},
                 outputs="ablation_intervals",
                 name="measure_intervals",
                 namespace=NAMESPACE,
@@ -77,34 +84,36 @@ def create_figure_pipeline() -> Pipeline:
     )
 
 
-def create_report_pipeline() -> Pipeline:
+def create_report_pipeline(variants: Sequence[Variant]) -> Pipeline:
     """Return the step that writes the report."""
-    rankings = [f"{variant}.ranking" for variant in VARIANTS]
+    found = {f"{variant.name}.ranking": f"{variant.name}.ranking" for variant in variants}
+    for variant in variants:
+        if variant.traverses:
+            found[f"{variant.name}.traversal"] = f"{variant.name}.traversal"
+        if variant.uses_labels:
+            found[f"{variant.name}.label_bridge"] = f"{variant.graph}.label_bridge"
     return Pipeline(
         [
             Node(
                 nodes.make_report,
-                inputs=[
-                    "image_table",
-                    "skipped_images",
-                    "ablation",
-                    "ablation_intervals",
-                    "verified_pairs",
-                    "pair_probabilities",
-                    "inlier_fits",
-                    "local_features",
-                    "label_bridge",
-                    "blend_qe_sv_egt.traversal",
-                    "blend_qe_sv_semisup_egt.traversal",
-                    "run_facts",
-                    "egt_options",
-                    "parameters",
-                    "params:data_set",
-                    "params:verification",
-                    "params:published",
-                    "params:report",
-                    *rankings,
-                ],
+                inputs={
+                    "images": "image_table",
+                    "skipped": "skipped_images",
+                    "ablation": "ablation",
+                    "intervals": "ablation_intervals",
+                    "pairs": "verified_pairs",
+                    "probabilities": "pair_probabilities",
+                    "inlier_fits": "inlier_fits",
+                    "local_features": "local_features",
+                    "facts": "run_facts",
+                    "options": "traversal_options",
+                    "parameters": "parameters",
+                    "data_set": "params:data_set",
+                    "verification": "params:verification",
+                    "published": "params:published",
+                    "config": "params:report",
+                    **found,
+                },
                 outputs="report",
                 name="make_report",
                 namespace=NAMESPACE,
@@ -113,45 +122,40 @@ def create_report_pipeline() -> Pipeline:
     )
 
 
-def create_scoring_pipeline(variant: str) -> Pipeline:
-    """Return what is reported of one variant: its metrics, its submission, its MLflow run.
-
-    Args:
-        variant: name of the variant.
-    """
-    namespace = f"{NAMESPACE}.{variant}"
-    searched = VARIANTS[0] if variant == VARIANTS[0] else VARIANTS[1]  # the later ones search the same graph
+def create_scoring_pipeline(variant: Variant) -> Pipeline:
+    """Return what is reported of one variant: its metrics, its submission, its MLflow run."""
+    name, namespace = variant.name, f"{NAMESPACE}.{variant.name}"
     return Pipeline(
         [
             Node(
                 nodes.evaluate,
-                inputs=[f"{variant}.ranking", "image_table", f"{searched}.descriptors"],
-                outputs=f"{variant}.metrics",
+                inputs=[f"{name}.ranking", "image_table", f"{variant.graph}.descriptors"],
+                outputs=f"{name}.metrics",
                 name="evaluate",
                 namespace=namespace,
             ),
             Node(
                 nodes.make_submission,
-                inputs=[f"{variant}.ranking", "image_table"],
-                outputs=f"{variant}.submission",
+                inputs=[f"{name}.ranking", "image_table"],
+                outputs=f"{name}.submission",
                 name="make_submission",
                 namespace=namespace,
             ),
             Node(
                 nodes.describe_run(variant),
                 inputs=[
-                    f"{variant}.ranking",
+                    f"{name}.ranking",
                     "image_table",
-                    f"{variant}.metrics",
-                    f"{variant}.submission",
+                    f"{name}.metrics",
+                    f"{name}.submission",
                     "ablation_intervals",
                     "stage_seconds",
                     "run_facts",
-                    "egt_options",
+                    "traversal_options",
                     "parameters",
                 ],
-                outputs=f"{variant}.mlflow_run",
-                name=f"log_mlflow_run_of_{variant}",
+                outputs=f"{name}.mlflow_run",
+                name=f"log_mlflow_run_of_{name}",
                 # Not in the variant's own box: it reads the intervals, which all variants' boxes lead to.
                 namespace=NAMESPACE,
             ),

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
+from landmark_retrieval.descriptors import DESCRIPTORS
 from landmark_retrieval.pipelines.features import nodes
-
-DESCRIPTORS = ("gem", "dir")
-"""Global descriptors that make the blend; each name is a namespace and a group of parameters."""
 
 
 def create_pipeline(**_: object) -> Pipeline:

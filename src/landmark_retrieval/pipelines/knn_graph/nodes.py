@@ -7,8 +7,9 @@ import pandas as pd
 
 from landmark_retrieval.collection import SplitRows
 from landmark_retrieval.descriptors import Descriptors, check_ids
-from landmark_retrieval.evaluation.ranking import Ranking, RankingConfig, cut
+from landmark_retrieval.evaluation.ranking import Ranking, RankingConfig
 from landmark_retrieval.knn import KnnConfig, KnnGraph, gather_graph, plan_knn_graph, recall_against_exact
+from landmark_retrieval.retrieval.stages import ranking_of
 from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardStore
 
 
@@ -36,4 +37,4 @@ def measure_recall(descriptors: Descriptors, images: pd.DataFrame, config: KnnCo
 
 def rank_neighbors(graph: KnnGraph, config: RankingConfig) -> Ranking:
     """Return the neighbours of the images that are asked as their ranking."""
-    return cut(graph.asked.neighbors, config.length)
+    return ranking_of(graph.asked, config.length)

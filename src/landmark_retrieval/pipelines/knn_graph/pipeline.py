@@ -8,11 +8,12 @@ from kedro.pipeline import Node, Pipeline
 
 from landmark_retrieval.knn import KnnGraph
 from landmark_retrieval.pipelines.knn_graph import nodes
+from landmark_retrieval.retrieval.variants import BLEND
 
 
 def create_pipeline(**_: object) -> Pipeline:
     """Return the knn_graph pipeline."""
-    return create_search_pipeline("blend", nodes.join_neighbors)
+    return create_search_pipeline(BLEND.name, nodes.join_neighbors)
 
 
 def create_search_pipeline(

@@ -11,8 +11,8 @@ from landmark_retrieval.collection import SplitRows
 from landmark_retrieval.descriptors import Descriptors
 from landmark_retrieval.descriptors.matrix import join_rows
 from landmark_retrieval.knn import KnnGraph
+from landmark_retrieval.retrieval.stages import Verified, expand
 from landmark_retrieval.verification import ExpansionConfig
-from landmark_retrieval.verification.expansion import expand_in_blocks
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +34,11 @@ def expand_descriptors(
         expansion = expansion.model_copy(update={"method": "average"})
     nearest = expansion.model_copy(update={"selection": "nearest"})
     rows = SplitRows.from_table(images)
-    queries, index = expand_in_blocks(
-        descriptors.part(rows.query),
-        descriptors.part(rows.index),
-        graph,
-        NOT_TRIED,
-        nearest,
-        0,
-        (1, 1),
-        descriptors.matrix.dtype,
+    queries, index = descriptors.part(rows.query), descriptors.part(rows.index)
+    verified = Verified(NOT_TRIED, len(queries), candidates=0, floors=(1, 1))
+    dtype = descriptors.matrix.dtype
+    after = (
+        expand(queries, index, graph.queries, verified, nearest, dtype=dtype),
+        expand(index, index, graph.index, verified, nearest, of_index=True, dtype=dtype),
     )
-    return Descriptors(descriptors.ids, join_rows([queries, index, descriptors.part(rows.train)]))
+    return Descriptors(descriptors.ids, join_rows([*after, descriptors.part(rows.train)]))

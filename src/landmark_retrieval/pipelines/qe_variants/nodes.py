@@ -9,14 +9,15 @@ from landmark_retrieval.descriptors import Descriptors
 from landmark_retrieval.experiments.qe_variants import (
     METRICS,
     OPTIONS,
+    Described,
     QeVariantsConfig,
-    Verified,
     format_variants,
     measure_variants,
 )
 from landmark_retrieval.knn import KnnConfig, KnnGraph
 from landmark_retrieval.local_features import LocalFeaturesConfig
 from landmark_retrieval.reporting import VariantRun
+from landmark_retrieval.retrieval.stages import Verified
 from landmark_retrieval.verification import VerificationConfig
 
 
@@ -32,15 +33,12 @@ def measure_expansions(
 ) -> pd.DataFrame:
     """Expand, search and re-rank by every variant."""
     rows = SplitRows.from_table(images)
-    verified = Verified(
-        queries=descriptors.part(rows.query),
-        index=descriptors.part(rows.index),
-        graph=graph,
-        pairs=pairs,
-        candidates=verification.candidates,
-        min_inliers=verification.floor(local_features.extractor.name),
+    queries, index = descriptors.part(rows.query), descriptors.part(rows.index)
+    floor = verification.floor(local_features.extractor.name)
+    verified = Verified(pairs, len(queries), verification.candidates, (floor, floor))
+    return measure_variants(
+        Described(queries, index, graph, verified), relevant_index_rows(images), config, knn
     )
-    return measure_variants(verified, relevant_index_rows(images), config, knn)
 
 
 def write_expansions(table: pd.DataFrame, data_set: DataSetConfig) -> str:

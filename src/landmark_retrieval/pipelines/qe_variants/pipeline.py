@@ -5,6 +5,7 @@ from __future__ import annotations
 from kedro.pipeline import Node, Pipeline
 
 from landmark_retrieval.pipelines.qe_variants import nodes
+from landmark_retrieval.retrieval.variants import BLEND
 
 
 def create_pipeline(**_: object) -> Pipeline:
@@ -14,8 +15,8 @@ def create_pipeline(**_: object) -> Pipeline:
             Node(
                 nodes.measure_expansions,
                 inputs=[
-                    "blend.descriptors",
-                    "blend.knn_graph",
+                    f"{BLEND.name}.descriptors",
+                    f"{BLEND.name}.knn_graph",
                     "verified_pairs",
                     "params:local_features",
                     "image_table",

@@ -8,7 +8,7 @@ import pandas as pd
 
 from landmark_retrieval.collection import DataSetConfig
 from landmark_retrieval.descriptors import Descriptors, check_ids
-from landmark_retrieval.evaluation import VARIANTS, BootstrapConfig, Ranking
+from landmark_retrieval.evaluation import BootstrapConfig, Ranking
 from landmark_retrieval.experiments.rivals.table import RivalsConfig, format_rivals, measure_rivals
 from landmark_retrieval.knn import KnnConfig, KnnGraph
 from landmark_retrieval.reporting import VariantRun
@@ -23,11 +23,11 @@ def measure(
     config: RivalsConfig,
     knn: KnnConfig,
     intervals: BootstrapConfig,
-    *rankings: Ranking,
+    **rankings: Ranking,
 ) -> pd.DataFrame:
     """Rank by every rival and measure it beside the variants of the run."""
     check_ids(descriptors, images)
-    found = {name: ranking.rows for name, ranking in zip(VARIANTS, rankings, strict=True)}
+    found = {name: ranking.rows for name, ranking in rankings.items()}
     matrix = descriptors.part(slice(0, len(images)))
     return measure_rivals(images, matrix, graph, found, config, knn, intervals)
 

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kedro.pipeline import Node, Pipeline
 
-from landmark_retrieval.evaluation.ablation import VARIANTS
 from landmark_retrieval.pipelines.rivals import nodes
+from landmark_retrieval.retrieval.variants import BLEND, Variant
 
 
-def create_pipeline(**_: object) -> Pipeline:
-    """Return the rivals pipeline."""
+def create_pipeline(variants: Sequence[Variant], **_: object) -> Pipeline:
+    """Return the rivals pipeline.
+
+    Args:
+        variants: of the run, with whose rankings the rivals are compared.
+    """
     return Pipeline(
         [
             Node(
                 nodes.measure,
-                inputs=[
-                    "image_table",
-                    "blend.descriptors",
-                    "blend.knn_graph",
-                    "params:rivals",
-                    "params:knn",
-                    "params:intervals",
-                    *(f"{variant}.ranking" for variant in VARIANTS),
-                ],
+                inputs={
+                    "images": "image_table",
+                    "descriptors": f"{BLEND.name}.descriptors",
+                    "graph": f"{BLEND.name}.knn_graph",
+                    "config": "params:rivals",
+                    "knn": "params:knn",
+                    "intervals": "params:intervals",
+                    **{variant.name: f"{variant.name}.ranking" for variant in variants},
+                },
                 outputs="rivals",
                 name="measure_rivals",
             ),

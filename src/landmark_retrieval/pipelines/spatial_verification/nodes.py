@@ -11,6 +11,7 @@ from landmark_retrieval.descriptors import Descriptors
 from landmark_retrieval.descriptors.matrix import join_rows
 from landmark_retrieval.knn import KnnGraph, gather_graph
 from landmark_retrieval.local_features import LocalFeaturesConfig, LocalFeatureStore, StoredFeatures
+from landmark_retrieval.retrieval.stages import Verified, expand, rerank
 from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardStore
 from landmark_retrieval.runtime.store import Store
 from landmark_retrieval.verification import (
@@ -18,11 +19,8 @@ from landmark_retrieval.verification import (
     VerificationConfig,
     calibration,
     candidate_pairs,
-    neighbor_inliers,
-    rerank,
     verify_pairs,
 )
-from landmark_retrieval.verification.expansion import expand_in_blocks
 
 
 def verify_candidates(
@@ -75,17 +73,15 @@ def expand_descriptors(
     that a run holds and writes.
     """
     rows = SplitRows.from_table(images)
-    queries, index = expand_in_blocks(
-        descriptors.part(rows.query),
-        descriptors.part(rows.index),
-        graph,
-        pairs,
-        expansion,
-        verification.candidates,
-        calibration.floors(calibration.from_plain(fits), verification.calibration.expand),
-        descriptors.matrix.dtype,
+    queries, index = descriptors.part(rows.query), descriptors.part(rows.index)
+    floors = calibration.floors(calibration.from_plain(fits), verification.calibration.expand)
+    verified = Verified(pairs, len(queries), verification.candidates, floors)
+    dtype = descriptors.matrix.dtype
+    after = (
+        expand(queries, index, graph.queries, verified, expansion, dtype=dtype),
+        expand(index, index, graph.index, verified, expansion, of_index=True, dtype=dtype),
     )
-    return Descriptors(descriptors.ids, join_rows([queries, index, descriptors.part(rows.train)]))
+    return Descriptors(descriptors.ids, join_rows([*after, descriptors.part(rows.train)]))
 
 
 def rerank_verified(
@@ -94,15 +90,8 @@ def rerank_verified(
     fits: dict[str, dict[str, Any]],
     config: VerificationConfig,
 ) -> KnnGraph:
-    """Join the finished blocks of the search and re-rank verified neighbours on both sides of the graph.
-
-    A list keeps its falling similarities; who stands at each of them changes.
-    """
+    """Join the finished blocks of the search and re-rank verified neighbours on both sides of the graph."""
     graph = gather_graph(neighbor_shards)
     floors = calibration.floors(calibration.from_plain(fits), config.calibration.rerank)
-    queries = len(graph.queries)
-    of_queries, of_index = (
-        rerank(lists, neighbor_inliers(lists.neighbors, first_row, queries, pairs, config.candidates), floor)
-        for lists, first_row, floor in zip((graph.queries, graph.index), (0, queries), floors, strict=True)
-    )
-    return KnnGraph(of_queries, of_index)
+    verified = Verified(pairs, len(graph.queries), config.candidates, floors)
+    return KnnGraph(rerank(graph.queries, verified), rerank(graph.index, verified, of_index=True))

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kedro.pipeline import Node, Pipeline
 
 from landmark_retrieval.pipelines.knn_graph.pipeline import create_search_pipeline
 from landmark_retrieval.pipelines.spatial_verification import nodes
+from landmark_retrieval.retrieval.variants import BLEND, BLEND_QE_SV, Variant, graphs_of
 
-VARIANT = "blend_qe_sv"
+
+def create_pipeline(variants: Sequence[Variant], **_: object) -> Pipeline:
+    """Return the spatial_verification pipeline.
+
+    Args:
+        variants: of the run.
+    """
+    graphs = graphs_of(variants)
+    expanded = [graph for graph in graphs if graph.expansion is not None]
+    return sum((create_expansion_pipeline(graph) for graph in expanded), start=create_verification_pipeline())
 
 
-def create_pipeline(**_: object) -> Pipeline:
-    """Return the spatial_verification pipeline."""
+def create_verification_pipeline() -> Pipeline:
+    """Return the steps that compare every image with its nearest neighbours."""
     return Pipeline(
         [
             Node(
                 nodes.verify_candidates,
                 inputs=[
-                    "blend.knn_graph",
+                    f"{BLEND.name}.knn_graph",
                     "image_table",
                     "local_features",
                     "store",
@@ -27,33 +39,37 @@ def create_pipeline(**_: object) -> Pipeline:
                 ],
                 outputs="verified_pairs",
                 name="verify_candidates",
-                namespace=VARIANT,
+                namespace=BLEND_QE_SV.name,
             ),
             Node(
                 nodes.calibrate_pairs,
                 inputs=["verified_pairs", "params:local_features", "image_table", "params:verification"],
                 outputs=["inlier_fits", "pair_probabilities"],
                 name="calibrate_pairs",
-                namespace=VARIANT,
-            ),
-            Node(
-                nodes.expand_descriptors,
-                inputs=[
-                    "blend.descriptors",
-                    "blend.knn_graph",
-                    "verified_pairs",
-                    "inlier_fits",
-                    "image_table",
-                    "params:verification",
-                    "params:expansion",
-                ],
-                outputs=f"{VARIANT}.descriptors",
-                name="expand_descriptors",
-                namespace=VARIANT,
+                namespace=BLEND_QE_SV.name,
             ),
         ]
-    ) + create_search_pipeline(
-        VARIANT,
-        nodes.rerank_verified,
-        ["verified_pairs", "inlier_fits", "params:verification"],
     )
+
+
+def create_expansion_pipeline(variant: Variant) -> Pipeline:
+    """Return the steps that expand the descriptors for a variant, search them and re-rank what is found."""
+    expand = Node(
+        nodes.expand_descriptors,
+        inputs=[
+            f"{BLEND.name}.descriptors",
+            f"{BLEND.name}.knn_graph",
+            "verified_pairs",
+            "inlier_fits",
+            "image_table",
+            "params:verification",
+            f"params:{variant.expansion}",
+        ],
+        outputs=f"{variant.name}.descriptors",
+        name="expand_descriptors",
+        namespace=variant.name,
+    )
+    search = create_search_pipeline(
+        variant.name, nodes.rerank_verified, ["verified_pairs", "inlier_fits", "params:verification"]
+    )
+    return Pipeline([expand]) + search

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
-from landmark_retrieval.pipelines.features.pipeline import DESCRIPTORS
+from landmark_retrieval.descriptors import DESCRIPTORS
 from landmark_retrieval.pipelines.training import nodes
 
 
