@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from conftest import render
 from landmark_retrieval.collection import prepare_collection, read_collection
 from landmark_retrieval.collection.audit import audit_files, audit_in_words, leaks
 from landmark_retrieval.images import UnreadableImageError, content_digest, load_image
+from pictures import render
 
 NFD = unicodedata.normalize("NFD", "Café")
 EXPECTED = {
