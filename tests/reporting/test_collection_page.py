@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import render
 from landmark_retrieval.collection.doubts import NO_PARTNER
 from landmark_retrieval.collection.groups import Groups
 from landmark_retrieval.io import CollectionPageDataset
@@ -17,6 +16,7 @@ from landmark_retrieval.reporting.collection import (
     CollectionPageConfig,
     render_collection,
 )
+from pictures import render
 
 NAMES = ("a", "b", "c", "d<script>", "broken")
 
