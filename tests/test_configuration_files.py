@@ -93,12 +93,24 @@ def test_settings_of_the_paper_are_the_defaults(bare_project: Project) -> None:
     loaded = bare_project.catalog(env="base").load("parameters")
     assert loaded["knn"].k == loaded["ranking"].length == 100
     assert loaded["knn"].approximate is None
-    assert loaded["verification"].candidates == 10
+    assert loaded["verification"].candidates == "auto"
     assert loaded["verification"].ransac.method == "pydegensac"
     assert loaded["expansion"].images == 2
     assert loaded["expansion"].database_side
     assert loaded["dir"].pooling.kind == "rmac"
     assert loaded["gem"].pooling.kind == "gem"
+
+
+@pytest.mark.parametrize("environment", ["gldv2", "roxford5k", "rparis6k"])
+def test_candidates_of_the_paper_where_its_figures_are_repeated(
+    bare_project: Project, environment: str
+) -> None:
+    catalog = bare_project.catalog({"data_root": str(bare_project.root / "photos")}, env=environment)
+    loaded = catalog.load("parameters")
+    assert loaded["verification"].candidates == loaded["verification"].reach == 10
+    assert loaded["verification"].budget(1000) is None
+    assert not loaded["verification"].turns
+    assert loaded["aggregated"].dimensions == 0
 
 
 def test_one_seed_for_all(bare_project: Project, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_one_mlflow_run_with_four_nested_ones(finished_project: Project) -> None
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.data.tags["variant"] == variant
         assert run.data.params["variant"] == variant
-        assert run.data.params["verification.candidates"] == "10"
+        assert run.data.params["verification.candidates"] == "auto"
         assert float(run.data.params["egt.t"]) == EgtConfig().t
         for name in METRICS:
             assert run.data.metrics[name] == pytest.approx(table.loc[variant, name], abs=1e-12)

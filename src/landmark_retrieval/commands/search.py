@@ -114,6 +114,10 @@ def reason(result: Result, ids: list[str]) -> str:
         parts.append(f"similarity {result.similarity:.2f}")
     if result.inliers is not None:
         parts.append(f"{result.inliers} inliers" + ("" if result.verified else " (too few)"))
+        if result.turn:
+            parts.append(f"photo turned by {result.turn}°")
+        proposed = ", ".join(f"{name} #{place}" for name, place in result.proposed_by.items())
+        parts.append(f"proposed by {proposed}")
     if len(result.path) > 1 or any(step.label_bridge for step in result.path):
         chain = "photo"
         for step in result.path:

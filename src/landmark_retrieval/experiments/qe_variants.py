@@ -18,6 +18,7 @@ from landmark_retrieval.knn import KnnConfig, KnnGraph, NeighborLists, search
 from landmark_retrieval.retrieval.stages import Verified, expand, ranking_of, rerank
 from landmark_retrieval.runtime.text_tables import text_table
 from landmark_retrieval.verification import ExpansionConfig, candidate_pairs
+from landmark_retrieval.verification.candidates import admit_verified
 
 METRICS = ("mAP_at_100", "P_at_10", "R_at_1", "R_at_10")
 """Metrics of the table."""
@@ -107,11 +108,17 @@ def rank_expanded(
         The neighbours of the queries; and the share of images whose descriptor changed.
     """
     verified, graph = before.verified, before.graph
+    everybody = verified.candidates is None
+    if everybody:
+        graph = admit_verified(graph, before.queries, before.index, verified.pairs, verified.floors)
     queries = np.asarray(expand(before.queries, before.index, graph.queries, verified, expansion))
     index = np.asarray(expand(before.index, before.index, graph.index, verified, expansion, of_index=True))
     changed = int((queries != before.queries).any(axis=1).sum() + (index != before.index).any(axis=1).sum())
-    found = rerank(search(queries, index, knn), verified)
-    return found, changed / (len(queries) + len(index))
+    found = search(queries, index, knn)
+    if everybody:
+        nobody = KnnGraph(found, found[:0])
+        found = admit_verified(nobody, queries, index, verified.pairs, verified.floors).queries
+    return rerank(found, verified), changed / (len(queries) + len(index))
 
 
 def format_variants(table: pd.DataFrame, data_set: str) -> str:
@@ -146,7 +153,7 @@ def _check_pairs(before: Described, variants: Mapping[str, ExpansionConfig]) -> 
     ]
     if not needing:
         return
-    wanted = candidate_pairs(before.graph, before.verified.candidates)
+    wanted = candidate_pairs(before.graph, before.verified.candidates or 1)
     size = int(wanted.max(initial=0)) + 1
     pairs = before.verified.pairs
     there = pairs["row_a"].to_numpy(np.int64) * size + pairs["row_b"].to_numpy(np.int64)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from landmark_retrieval.reporting.report import (
     VariantResults,
     choose_queries,
 )
+from landmark_retrieval.verification.candidates import PLACE
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +81,7 @@ def query_pages(findings: Findings, images: pd.DataFrame, config: ReportConfig) 
         known=_Known.of(images),
         rows=SplitRows.from_table(images),
         names=landmark_names(images),
-        inliers=_inliers(findings.pairs, chosen),
+        evidence=_evidence(findings.pairs, chosen),
     )
     landmarks = landmark_of(images)
     return [
@@ -105,16 +107,28 @@ def shown_images(pages: Sequence[QueryPage], images: pd.DataFrame) -> dict[int, 
     return dict(zip(rows, image_sources(images.iloc[rows]), strict=True))
 
 
-def _inliers(pairs: pd.DataFrame | None, queries: NDArray[np.int64]) -> dict[tuple[int, int], int]:
-    """Return the inliers of the tried pairs of some queries by table rows, the query's first."""
+def _evidence(pairs: pd.DataFrame | None, queries: NDArray[np.int64]) -> dict[tuple[int, int], str]:
+    """Return what is known of the tried pairs of some queries by table rows, the query's first, in words."""
     if pairs is None:
         return {}
-    inliers: dict[tuple[int, int], int] = {}
+    found: dict[tuple[int, int], str] = {}
     for query, other in (("row_a", "row_b"), ("row_b", "row_a")):
         of_queries = pairs[pairs[query].isin(queries)]
         keys = zip(of_queries[query].tolist(), of_queries[other].tolist(), strict=True)
-        inliers |= dict(zip(keys, of_queries["inliers"].tolist(), strict=True))
-    return inliers
+        found |= dict(zip(keys, map(_in_words, of_queries.to_dict("records")), strict=True))
+    return found
+
+
+def _in_words(pair: Mapping[Hashable, Any]) -> str:
+    """Return the inliers of a pair, the turn at which they were found, and which lists proposed it where."""
+    words = [f"{pair['inliers']}\N{NO-BREAK SPACE}inliers"]
+    if pair.get("turn"):
+        words.append(f"turned\N{NO-BREAK SPACE}by\N{NO-BREAK SPACE}{pair['turn']}°")
+    lists = {
+        str(name).removeprefix(PLACE): place for name, place in pair.items() if str(name).startswith(PLACE)
+    }
+    words += [f"{name}\N{NO-BREAK SPACE}#{place}" for name, place in lists.items() if place]
+    return ", ".join(words)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +174,7 @@ class _Gatherer:
     known: _Known
     rows: SplitRows
     names: Mapping[int, str]
-    inliers: Mapping[tuple[int, int], int]
+    evidence: Mapping[tuple[int, int], str]
 
     def results(
         self, query: int, relevant: NDArray[np.int64], scores: NDArray[np.float64]
@@ -208,7 +222,7 @@ class _Gatherer:
         return list(different.values())[::-1][: self.config.paths]
 
     def _note(self, variant: str, query: int, position: int) -> str:
-        """Return what led to a result in a few characters: a similarity or a label, inliers if tried."""
+        """Return what led to a result in a few characters: a similarity or a label, evidence if tried."""
         parts = []
         findings, result = self.findings, int(self.findings.rankings[variant][query, position])
         traversal = findings.traversals.get(variant)
@@ -218,9 +232,9 @@ class _Gatherer:
             parts.append("label" if kind == LABEL_EDGE else f"{proof}{score:.2f}")
         elif variant in findings.similarities:
             parts.append(f"{findings.similarities[variant][query, position]:.2f}")
-        inliers = self.inliers.get((query, self.rows.index.start + result))
-        if inliers is not None:
-            parts.append(f"{inliers}\N{NO-BREAK SPACE}inliers")
+        evidence = self.evidence.get((query, self.rows.index.start + result))
+        if evidence is not None:
+            parts.append(evidence)
         return " ".join(parts)
 
     def _indirect(self, variant: str, query: int, relevant: NDArray[np.int64]) -> Iterator[tuple[int, Chain]]:

@@ -22,6 +22,7 @@ from landmark_retrieval.descriptors import (
     check_ids,
     descriptor_parameters,
 )
+from landmark_retrieval.descriptors.aggregated import Codebook
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation.ranking import RankingConfig
 from landmark_retrieval.graph import CsrGraph, LabelBridge, TraversalConfig
@@ -89,6 +90,8 @@ class SearchIndex:
         local_features: how local features are extracted.
         local_pca: the projection of local descriptors that was learned.
         features: stored local features of all rows of the table.
+        codebook: words and axes of aggregated local features.
+        aggregated: aggregated local features of the index, `[n, e]`.
         knn: parameters of all searches.
         verification: parameters without open values.
         inlier_fits: what inliers prove, for either kind of pairs.
@@ -105,6 +108,8 @@ class SearchIndex:
     local_features: LocalFeaturesConfig
     local_pca: Whitening
     features: LocalFeatureStore
+    codebook: Codebook
+    aggregated: NDArray[np.floating[Any]]
     knn: KnnConfig
     verification: VerificationConfig
     inlier_fits: Mapping[str, InlierFit]
@@ -159,6 +164,8 @@ def read_index(load: Callable[[str], Any], descriptors: Sequence[str]) -> Search
     variants = choose_variants(load("params:variants"))
     rows, tried = SplitRows.from_table(images), load("pair_probabilities")
     traversal: TraversalConfig = load("traversal_options")
+    aggregated = load("aggregated.descriptors")
+    check_ids(aggregated, images)
     _, trusted = verified_graphs(
         tried["row_a"],
         tried["row_b"],
@@ -178,6 +185,8 @@ def read_index(load: Callable[[str], Any], descriptors: Sequence[str]) -> Search
         local_features=local,
         local_pca=pca,
         features=features,
+        codebook=load("aggregated.codebook"),
+        aggregated=aggregated.part(rows.index),
         knn=knn,
         verification=verification.resolve(features.extractor),
         inlier_fits=from_plain(load("inlier_fits")),

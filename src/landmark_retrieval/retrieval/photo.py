@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from landmark_retrieval.collection import NO_LANDMARK, landmark_names, landmark_of
 from landmark_retrieval.descriptors import Descriptors, blend, build_model, describe_images, whiten_rows
+from landmark_retrieval.descriptors.aggregated import describe_features
 from landmark_retrieval.descriptors.extraction import Undescribed
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.graph import LabelBridge, Step, Traversal, explain_edge, label_hubs, trusted_path
@@ -20,9 +22,17 @@ from landmark_retrieval.graph.graph import CsrGraph
 from landmark_retrieval.graph.label_bridge import vote_queries
 from landmark_retrieval.graph.label_evidence import own_similarity
 from landmark_retrieval.graph.trusted import verified_graphs
-from landmark_retrieval.images import Source, UnreadableImageError, load_image, photo_keys
-from landmark_retrieval.knn import NeighborLists
+from landmark_retrieval.images import (
+    TURNS,
+    Source,
+    UnreadableImageError,
+    load_image,
+    photo_keys,
+    turned_source,
+)
+from landmark_retrieval.knn import KnnGraph, NeighborLists
 from landmark_retrieval.knn.matrix import content_digest
+from landmark_retrieval.local_features import LocalFeatures
 from landmark_retrieval.local_features.extraction import build_extractor, extract_features
 from landmark_retrieval.retrieval.evidence import TRAIN_NEIGHBORS, given_labels, label_posterior
 from landmark_retrieval.retrieval.index import SearchIndex
@@ -37,6 +47,9 @@ from landmark_retrieval.retrieval.stages import (
 )
 from landmark_retrieval.retrieval.variants import BLEND, Variant, variant_of
 from landmark_retrieval.verification.calibration import NEVER, SIDES, InlierFit
+from landmark_retrieval.verification.candidates import AGGREGATED, CandidateList, admit_verified, descend
+from landmark_retrieval.verification.candidates import BLEND as BLEND_LIST
+from landmark_retrieval.verification.orientation import CANDIDATES, likeliest_partners, settle
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,9 @@ class Result:
         similarity: inner product with the photo's (expanded) descriptor, where it is among its neighbours.
         inliers: of its match with the photo, where the two were compared.
         verified: whether the inliers reach the floor.
+        proposed_by: at which place, from 1, the lists of candidates have it.
+        turn: degrees, counter-clockwise, by which the photo was turned to be like the collection; keypoints
+            and homographies stay those of the photo as it is.
         path: the edges from the photo to it; a single one for a direct neighbour, none for variants that do
             not traverse the graph.
     """
@@ -60,6 +76,8 @@ class Result:
     similarity: float | None
     inliers: int | None
     verified: bool
+    proposed_by: Mapping[str, int]
+    turn: int
     path: Sequence[Step]
 
 
@@ -76,6 +94,25 @@ class Found:
     results: Sequence[Result]
     seconds: float
     label: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Standing:
+    """A photo as it stands.
+
+    Attributes:
+        source: the photo, turned where it has to be.
+        features: its local features.
+        proposals: index rows that resemble it by aggregated local features, `[1, k]`.
+        turn: degrees by which it is turned.
+        inliers: with index rows that it was verified with.
+    """
+
+    source: Source
+    features: LocalFeatures
+    proposals: NeighborLists
+    turn: int = 0
+    inliers: dict[int, int] = field(default_factory=dict)
 
 
 class PhotoSearch:
@@ -115,21 +152,23 @@ class PhotoSearch:
         """
         index, chosen = self.index, self._variant(variant)
         start = time.perf_counter()
-        descriptor = self.describe(photo)
+        standing = self._stand(photo)
+        descriptor = self.describe(standing.source)
         plain = self._index_rows[BLEND.name]
-        neighbors = self._search(descriptor, plain)
+        neighbors = nearest = self._search(descriptor, plain)
         graph, verified, ranked = index.graphs[chosen.graph], None, neighbors
         if graph.expansion is not None or chosen.rank is not None:
-            verified = self._verify(photo, neighbors)
+            verified, nearest = self._verify(standing, neighbors, descriptor, plain)
         if graph.expansion is not None and verified is not None:
-            descriptor = np.asarray(expand(descriptor, plain, neighbors, verified, graph.expansion))
-            neighbors = self._search(descriptor, self._index_rows[chosen.graph])
+            descriptor = np.asarray(expand(descriptor, plain, nearest, verified, graph.expansion))
             verified = dataclasses.replace(verified, floors=(self.floor, self.floor))
+            searched = self._index_rows[chosen.graph]
+            neighbors = self._admit(self._search(descriptor, searched), descriptor, searched, verified)
             ranked = rerank(neighbors, verified)
         found, bridge = self._rank(chosen, ranked, descriptor, verified)
         rows = ranking_of(found, index.ranking.length).rows[0, :results]
         traversal = found if isinstance(found, Traversal) else None
-        explain = _Explanations(self, neighbors, verified, traversal, bridge)
+        explain = _Explanations(self, standing, nearest, neighbors, verified, traversal, bridge)
         shown = [explain.result(position, int(row)) for position, row in enumerate(rows) if row >= 0]
         label = NO_LANDMARK if bridge is None else int(bridge.queries.label[0])
         return Found(shown, time.perf_counter() - start, self.name_of(label))
@@ -181,15 +220,6 @@ class PhotoSearch:
             digest = self._digests.get(id(rows)) or content_digest(rows)
             self._digests[id(rows)] = digest
         return rank_blend(descriptor, rows, config, digest)
-
-    def _verify(self, photo: Source, neighbors: NeighborLists) -> Verified:
-        """Compare the photo with its nearest index images; the floors are those of expansion."""
-        index, config = self.index, self.index.verification
-        features = extract_features(load_image(photo), index.local_features, index.local_pca)
-        floors = self._floors(config.calibration.expand)
-        start = index.rows.index.start
-        (key,) = photo_keys([photo])
-        return verify(features, key, neighbors.neighbors[0], index.features, start, config, floors)
 
     def _rank(
         self,
@@ -247,12 +277,101 @@ class PhotoSearch:
         trust = self.index.traversal.egt.trust
         return verified_graphs(pairs["row_a"], pairs["row_b"], probabilities, 1, count, trust)[0]
 
+    @property
+    def _measured_floor(self) -> int:
+        """Inliers from which a pair counts while candidates are looked for, before anything is calibrated."""
+        return self.index.verification.floor(self.index.features.extractor)
+
+    def _stand(self, photo: Source) -> _Standing:
+        """Return a photo as it stands: turned where only that finds a partner among the likeliest."""
+        index = self.index
+        upright = self._compare(photo)
+        rows = upright.proposals.neighbors[0, :CANDIDATES]
+        if not index.verification.turns or not len(rows) or (rows < 0).all():
+            return upright
+        if max(self._inliers_of(upright, rows[rows >= 0].tolist()).values()) >= self._measured_floor:
+            return upright
+        turned = [self._compare(turned_source(photo, turn)) for turn in TURNS]
+        found = NeighborLists(
+            np.concatenate([one.proposals.neighbors for one in turned]),
+            np.concatenate([one.proposals.weights for one in turned]),
+        )
+        at, partners = likeliest_partners(found)
+        inliers = [
+            self._inliers_of(turned[turn], [row])[row]
+            for turn, row in zip(at.tolist(), partners.tolist(), strict=True)
+        ]
+        turn = int(settle(at, np.array(inliers, np.int32), 1, self._measured_floor)[0])
+        return dataclasses.replace(turned[list(TURNS).index(turn)], turn=turn) if turn else upright
+
+    def _compare(self, source: Source) -> _Standing:
+        """Return the local features of a photo and whom they propose."""
+        index = self.index
+        features = extract_features(load_image(source), index.local_features, index.local_pca).upright(source)
+        vector = describe_features(features, index.codebook)
+        if vector.shape[1] == 0:
+            nobody = NeighborLists(np.zeros((1, 0), np.int32), np.zeros((1, 0), np.float32))
+            return _Standing(source, features, nobody)
+        return _Standing(source, features, self._search(vector.astype(np.float32), index.aggregated))
+
+    def _inliers_of(self, photo: _Standing, rows: list[int]) -> dict[int, int]:
+        """Return the inliers of a photo and some index rows; each pair is verified once."""
+        index = self.index
+        new = np.array([row for row in rows if row not in photo.inliers], np.int64)
+        (key,) = photo_keys([photo.source])
+        start = index.rows.index.start
+        found = verify(photo.features, key, new, index.features, start, index.verification)
+        photo.inliers.update(zip(new.tolist(), found.tolist(), strict=True))
+        return {row: photo.inliers[row] for row in rows}
+
+    def _verify(
+        self,
+        photo: _Standing,
+        nearest: NeighborLists,
+        descriptor: NDArray[np.float32],
+        plain: NDArray[np.floating],
+    ) -> tuple[Verified, NeighborLists]:
+        """Return the inliers of the photo and whom lists propose, and its neighbours with all verified ones.
+
+        The floors are those of expansion.
+        """
+        config, nobody = self.index.verification, np.zeros((0, 0), np.int32)
+
+        def compare(pairs: NDArray[np.int64]) -> pd.DataFrame:
+            inliers = self._inliers_of(photo, (pairs[:, 1] - 1).tolist())
+            counts = np.array([inliers[row] for row in (pairs[:, 1] - 1).tolist()], np.int32)
+            return pd.DataFrame({"row_a": pairs[:, 0], "row_b": pairs[:, 1], "inliers": counts})
+
+        lists = [
+            CandidateList(name, found.neighbors, nobody, config.count_of(name))
+            for name, found in ((BLEND_LIST, nearest), (AGGREGATED, photo.proposals))
+        ]
+        most = None if config.budget(1) is None else sum(one.queries.shape[1] for one in lists)
+        pairs = descend(lists, compare, self._measured_floor, most)
+        verified = Verified(pairs, 1, config.reach, self._floors(config.calibration.expand))
+        return verified, self._admit(nearest, descriptor, plain, verified)
+
+    def _admit(
+        self,
+        lists: NeighborLists,
+        descriptor: NDArray[np.float32],
+        rows: NDArray[np.floating],
+        verified: Verified,
+    ) -> NeighborLists:
+        """Return the lists with all who are verified, where whoever is proposed may be re-ranked."""
+        if verified.candidates is not None:
+            return lists
+        graph = KnnGraph(lists, lists[:0])
+        return admit_verified(graph, descriptor, rows, verified.pairs, verified.floors).queries
+
 
 @dataclass(frozen=True, eq=False)
 class _Explanations:
     """Looks up why each result was found."""
 
     search: PhotoSearch
+    photo: _Standing
+    nearest: NeighborLists
     neighbors: NeighborLists
     verified: Verified | None
     traversal: Traversal | None
@@ -279,6 +398,8 @@ class _Explanations:
             similarity=float(self.neighbors.weights[0, here[0]]) if len(here) else None,
             inliers=inliers,
             verified=inliers is not None and inliers >= self.search.floor,
+            proposed_by=self._proposed_by(row),
+            turn=self.photo.turn,
             path=path,
         )
 
@@ -289,3 +410,9 @@ class _Explanations:
         pairs = self.verified.pairs
         found = pairs.loc[pairs["row_b"] == row + 1, "inliers"]
         return int(found.iloc[0]) if len(found) else None
+
+    def _proposed_by(self, row: int) -> dict[str, int]:
+        """Return at which place, from 1, each list of candidates has an index row."""
+        lists = ((BLEND_LIST, self.nearest), (AGGREGATED, self.photo.proposals))
+        places = {name: np.flatnonzero(found.neighbors[0] == row) for name, found in lists}
+        return {name: int(place[0]) + 1 for name, place in places.items() if len(place)}

@@ -50,13 +50,13 @@ class Verified:
         pairs: `row_a`, `row_b` and `inliers` of the pairs that were tried, row_a < row_b; query i is row i
             and index image j is row `queries` + j.
         queries: number of queries.
-        candidates: leading neighbours of each image that were tried.
+        candidates: leading neighbours of each image that may count; None for all that were tried.
         floors: inliers from which a pair of a query, and a pair of two index images, counts.
     """
 
     pairs: pd.DataFrame
     queries: int
-    candidates: int
+    candidates: int | None
     floors: tuple[int, int]
 
     def inliers(self, lists: NeighborLists, of_index: bool = False) -> NDArray[np.int32]:
@@ -137,35 +137,34 @@ def rank_blend(
 def verify(
     photo: LocalFeatures,
     key: bytes,
-    neighbors: NDArray[np.int32],
+    rows: NDArray[np.int64],
     index: LocalFeatureStore,
     index_start: int,
     config: VerificationConfig,
-    floors: tuple[int, int],
-) -> Verified:
-    """Compare a new photo with its nearest index images by their local features.
+) -> NDArray[np.int32]:
+    """Compare a new photo with some index images by their local features.
 
     Runs compare all pairs of a collection by `verification.verify_pairs`, pair by pair in the same way.
 
     Args:
         photo: its local features.
         key: of the photo (`images.photo_keys`), from which RANSAC derives its seeds.
-        neighbors: int32 `[k]` index rows nearest to it, -1 padded.
+        rows: int64 `[m]` index rows to compare it with.
         index: local features of all rows of the image table.
         index_start: table row of the first index image.
         config: parameters without open values.
-        floors: of the result.
+
+    Returns:
+        int32 `[m]` inliers.
     """
-    top = neighbors[: config.candidates][neighbors[: config.candidates] >= 0].astype(np.int64)
-    inliers, rows = [], index_start + top
-    keys, swapped = pair_keys(np.repeat(np.array([key]), len(top)), index.keys[rows])
+    inliers = np.zeros(len(rows), np.int32)
+    keys, swapped = pair_keys(np.repeat(np.array([key]), len(rows)), index.keys[index_start + rows])
     with threadpool_limits(1):
-        for row, pair, other_first in zip(rows.tolist(), keys.tolist(), swapped.tolist(), strict=True):
-            other, seed = index.get(row), pair_seed(config.seed, pair.decode())
-            first, second = (other, photo) if other_first else (photo, other)
-            inliers.append(verify_pair(first, second, config, seed).inliers)
-    pairs = pd.DataFrame({"row_a": np.zeros(len(top), np.int64), "row_b": top + 1, "inliers": inliers})
-    return Verified(pairs.astype(np.int64), 1, config.candidates, floors)
+        for place, row in enumerate((index_start + rows).tolist()):
+            other, seed = index.get(row), pair_seed(config.seed, keys[place].decode())
+            first, second = (other, photo) if swapped[place] else (photo, other)
+            inliers[place] = verify_pair(first, second, config, seed).inliers
+    return inliers
 
 
 def expand(

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field
 from threadpoolctl import threadpool_limits
 
 from landmark_retrieval.configuration import Configuration
@@ -23,6 +24,7 @@ from landmark_retrieval.runtime.sharding import ExecutorConfig
 from landmark_retrieval.runtime.store import Request, Store
 from landmark_retrieval.runtime.store_files import Arrays
 from landmark_retrieval.verification.calibration import CalibrationConfig
+from landmark_retrieval.verification.candidates import BLEND, START
 from landmark_retrieval.verification.device_matching import match_many, matching_device
 from landmark_retrieval.verification.floors import default_floor
 from landmark_retrieval.verification.matching import MatchingConfig, match
@@ -51,7 +53,12 @@ class VerificationConfig(Configuration):
     """How candidate pairs are verified.
 
     Attributes:
-        candidates: neighbours of each image that are compared with it and re-ranked (the paper: 10).
+        candidates: which photos are compared with each image. `auto`: the leading ten of every list
+            (neighbours by the blend, and by aggregated local features), and more of those that still find. A
+            mapping of lists to numbers: so many of each. A number: so many neighbours by the blend alone, and
+            only these are re-ranked (the paper: 10).
+        turns: whether photos without a verified partner are tried turned by 90, 180 and 270 degrees.
+        pairs_per_photo: pairs that `auto` may try in all, for each photo of the table.
         matching: tentative correspondences.
         ransac: homography estimation.
         min_inliers: inliers from which a pair counts as verified; None calibrates it on the pairs that were
@@ -61,7 +68,11 @@ class VerificationConfig(Configuration):
         shard_size: images whose pairs make one shard, the unit of resuming.
     """
 
-    candidates: int = 10
+    candidates: Literal["auto"] | Annotated[int, Field(ge=1)] | dict[str, Annotated[int, Field(ge=0)]] = (
+        "auto"
+    )
+    turns: bool = True
+    pairs_per_photo: float = Field(default=20.0, ge=0)
     matching: MatchingConfig = MatchingConfig()
     ransac: RansacConfig = RansacConfig()
     min_inliers: int | None = None
@@ -76,6 +87,23 @@ class VerificationConfig(Configuration):
             floor = default_floor(extractor, available_method(self.ransac.method))
         matching, ransac = self.matching.resolve(extractor), self.ransac.resolve(extractor)
         return self.model_copy(update={"matching": matching, "ransac": ransac, "min_inliers": floor})
+
+    def count_of(self, name: str) -> int:
+        """Return how many leading photos of a list are tried in any case."""
+        if self.candidates == "auto":
+            return START
+        if isinstance(self.candidates, int):
+            return self.candidates if name == BLEND else 0
+        return self.candidates.get(name, 0)
+
+    @property
+    def reach(self) -> int | None:
+        """Leading neighbours that are re-ranked; None for all, where several lists propose photos."""
+        return self.candidates if isinstance(self.candidates, int) else None
+
+    def budget(self, images: int) -> int | None:
+        """Return how many pairs of some images may be tried; None where lists do not go on."""
+        return round(self.pairs_per_photo * images) if self.candidates == "auto" else None
 
     def floor(self, extractor: str) -> int:
         """Return the inliers from which a pair counts as verified, with features of an extractor."""
@@ -142,7 +170,7 @@ def verify_pairs(
     of these once.
 
     Args:
-        pairs: int64 `[m, 2]` table rows from `candidate_pairs`.
+        pairs: int64 `[m, 2]` table rows, the lower one first.
         features: local features of all images that occur.
         store: where verified pairs are kept.
         config: parameters.

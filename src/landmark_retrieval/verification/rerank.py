@@ -10,7 +10,7 @@ from landmark_retrieval.knn import NeighborLists
 
 
 def neighbor_inliers(
-    neighbors: NDArray[np.int32], first_row: int, queries: int, verified: pd.DataFrame, candidates: int
+    neighbors: NDArray[np.int32], first_row: int, queries: int, verified: pd.DataFrame, candidates: int | None
 ) -> NDArray[np.int32]:
     """Look up the inliers of each image and its leading neighbours.
 
@@ -19,7 +19,7 @@ def neighbor_inliers(
         first_row: table row of the first image: 0 for queries, the number of queries for index images.
         queries: number of queries (index image j is table row queries + j).
         verified: `row_a`, `row_b`, `inliers` of all pairs that were tried (`verify_pairs`).
-        candidates: leading columns to look up.
+        candidates: leading columns to look up; None for all.
 
     Returns:
         int32 `[n, min(candidates, k)]` inliers, 0 where a pair was not tried, -1 for padding and for an

@@ -62,6 +62,14 @@ def describe_held_out(
     return Descriptors(ids, whiten_rows(matrix, whitening, config.storage))
 
 
+def take_held_out(descriptors: Descriptors, held_out: pd.DataFrame) -> Descriptors:
+    """Take the descriptors of the held-out images as they are: nothing in them knows a label."""
+    rows = held_out[SOURCE_ROW].to_numpy()
+    order = np.argsort(rows)
+    matrix = take_rows(descriptors.matrix, rows[order])[np.argsort(order)]
+    return Descriptors(held_out["image_id"].to_numpy(dtype=str), matrix)
+
+
 def search_train_images(
     descriptors: Descriptors,
     images: pd.DataFrame,

@@ -56,6 +56,13 @@ def create_data_set_pipeline() -> Pipeline:
                 for name in DESCRIPTORS
             ),
             Node(
+                nodes.take_held_out,
+                inputs=["aggregated.descriptors", f"{NAMESPACE}.image_table"],
+                outputs=f"{NAMESPACE}.aggregated.descriptors",
+                name="take_aggregated_descriptors",
+                namespace=NAMESPACE,
+            ),
+            Node(
                 blend_descriptors,
                 inputs=[
                     f"{NAMESPACE}.image_table",
@@ -76,7 +83,7 @@ def create_graph_pipeline() -> Pipeline:
     return Pipeline(
         stages.only_nodes(*(node.name for node in stages.nodes if node.name.split(".")[-1] not in LEFT_OUT)),
         namespace=NAMESPACE,
-        inputs={"local_features", "store"},
+        inputs={"local_features", "oriented_table", "store"},
         parameters={
             "params:knn",
             "params:executor",

@@ -6,11 +6,13 @@ import logging
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from landmark_retrieval.collection import (
     DataSetConfig,
     ImageContents,
     RawCollection,
+    SplitRows,
     digest_photos,
     prepare_collection,
 )
@@ -28,14 +30,27 @@ from landmark_retrieval.descriptors import (
     learn_whitening,
     whiten_rows,
 )
+from landmark_retrieval.descriptors.aggregated import (
+    AggregatedConfig,
+    Codebook,
+    aggregate_rows,
+    aggregated_descriptors,
+    stored_codebook,
+)
+from landmark_retrieval.descriptors.matrix import make_blocks
+from landmark_retrieval.images import image_sources, photo_keys
+from landmark_retrieval.knn import KnnConfig
 from landmark_retrieval.local_features import (
     LocalFeaturesConfig,
+    LocalFeatureStore,
     StoredFeatures,
     extract_local_features,
     learn_local_pca,
 )
 from landmark_retrieval.runtime.sharding import ExecutorConfig
 from landmark_retrieval.runtime.store import Store
+from landmark_retrieval.verification import VerificationConfig, verify_pairs
+from landmark_retrieval.verification.orientation import Standing
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +134,74 @@ def extract_features(
 ) -> StoredFeatures:
     """Extract local features of every image."""
     return extract_local_features(images, contents.keys, store, config, executor, pca)
+
+
+def learn_codebook(
+    images: pd.DataFrame, local_features: StoredFeatures, store: Store, config: AggregatedConfig
+) -> Codebook:
+    """Learn visual words and axes for aggregated local features on the index."""
+    index = SplitRows.from_table(images).index
+    return stored_codebook(LocalFeatureStore(local_features), index, store, config)
+
+
+def find_turns(
+    images: pd.DataFrame,
+    contents: ImageContents,
+    upright: StoredFeatures,
+    aggregated: Descriptors,
+    codebook: Codebook,
+    pca: Whitening,
+    store: Store,
+    local_features: LocalFeaturesConfig,
+    verification: VerificationConfig,
+    knn: KnnConfig,
+    executor: ExecutorConfig,
+    verification_executor: ExecutorConfig,
+) -> tuple[pd.DataFrame, ImageContents]:
+    """Find out how photos stand; return the table with a column `turn`, and what its photos are kept by."""
+    turns = np.zeros(len(images), np.int64)
+    if verification.turns and codebook.dimensions:
+        turns = Standing(
+            images=images,
+            contents=contents.digests,
+            features=upright,
+            aggregated=aggregated.part(slice(0, len(images))),
+            codebook=codebook,
+            extract=lambda table, keys: extract_local_features(
+                table, keys, store, local_features, executor, pca
+            ),
+            verify=lambda pairs, features: verify_pairs(
+                pairs, features, store, verification, verification_executor
+            ),
+            knn=knn,
+            min_inliers=verification.floor(upright.extractor),
+        ).turns()
+    oriented = images.assign(turn=turns)
+    return oriented, ImageContents(contents.digests, photo_keys(image_sources(oriented), contents.digests))
+
+
+def aggregate_oriented(
+    images: pd.DataFrame, upright: Descriptors, local_features: StoredFeatures, codebook: Codebook
+) -> Descriptors:
+    """Aggregate the turned photos again; all others keep what they have."""
+    features, turned = LocalFeatureStore(local_features), np.flatnonzero(images["turn"].to_numpy())
+
+    def rows(part: slice) -> NDArray[np.float16]:
+        block = np.array(upright.part(part))
+        for row in turned[(turned >= part.start) & (turned < part.stop)].tolist():
+            block[row - part.start] = aggregate_rows(features, codebook, slice(row, row + 1))[0]
+        return block
+
+    return Descriptors(
+        upright.ids, make_blocks(rows, (len(images), upright.matrix.shape[1]), upright.matrix.dtype)
+    )
+
+
+def aggregate_features(
+    images: pd.DataFrame, local_features: StoredFeatures, codebook: Codebook
+) -> Descriptors:
+    """Aggregate the local features of every image; features and result are streamed."""
+    return aggregated_descriptors(LocalFeatureStore(local_features), codebook, images)
 
 
 def audit_photos(

@@ -1,4 +1,4 @@
-"""Photos -> image table -> GeM and DIR descriptors, whitened and blended -> local features."""
+"""Photos -> image table -> GeM and DIR descriptors, whitened and blended -> local features, aggregated."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from kedro.pipeline import Node, Pipeline
 
 from landmark_retrieval.descriptors import DESCRIPTORS
 from landmark_retrieval.pipelines.features import nodes
+
+AGGREGATED = "aggregated"
+"""Namespace and parameters of the descriptor that is made of local features."""
 
 
 def create_pipeline(**_: object) -> Pipeline:
@@ -32,7 +35,14 @@ def create_pipeline(**_: object) -> Pipeline:
     )
     parts = [create_image_table_pipeline(), *map(create_descriptor_pipeline, DESCRIPTORS)]
     return sum(
-        [*parts, Pipeline([blend]), create_local_pipeline(), Pipeline([skipped, audit])], start=Pipeline([])
+        [
+            *parts,
+            Pipeline([blend]),
+            create_local_pipeline(),
+            create_aggregated_pipeline(),
+            Pipeline([skipped, audit]),
+        ],
+        start=Pipeline([]),
     )
 
 
@@ -73,8 +83,8 @@ def create_descriptor_pipeline(name: str) -> Pipeline:
             Node(
                 nodes.extract_descriptors,
                 inputs=[
-                    "image_table",
-                    "image_contents",
+                    "oriented_table",
+                    "oriented_contents",
                     "store",
                     "region_whitening",
                     "params:descriptor",
@@ -97,8 +107,71 @@ def create_descriptor_pipeline(name: str) -> Pipeline:
             ),
         ],
         namespace=name,
-        inputs={"image_table", "image_contents", "store"},
+        inputs={"image_table", "image_contents", "oriented_table", "oriented_contents", "store"},
         parameters={"params:descriptor": f"params:{name}", "params:executor": "params:executor"},
+    )
+
+
+def create_aggregated_pipeline() -> Pipeline:
+    """Return what makes one descriptor of the local features of a photo."""
+    return Pipeline(
+        [
+            Node(
+                nodes.learn_codebook,
+                inputs=["image_table", "upright_features", "store", "params:aggregated"],
+                outputs="aggregated.codebook",
+                name="learn_codebook",
+                namespace=AGGREGATED,
+            ),
+            Node(
+                nodes.aggregate_features,
+                inputs=["image_table", "upright_features", "aggregated.codebook"],
+                outputs="upright.descriptors",
+                name="aggregate_features",
+                namespace=AGGREGATED,
+            ),
+            Node(
+                nodes.find_turns,
+                inputs=[
+                    "image_table",
+                    "image_contents",
+                    "upright_features",
+                    "upright.descriptors",
+                    "aggregated.codebook",
+                    "local_features_pca",
+                    "store",
+                    "params:local_features",
+                    "params:verification",
+                    "params:knn",
+                    "params:executor",
+                    "params:verification_executor",
+                ],
+                outputs=["oriented_table", "oriented_contents"],
+                name="find_turns",
+                namespace=AGGREGATED,
+            ),
+            Node(
+                nodes.extract_features,
+                inputs=[
+                    "oriented_table",
+                    "oriented_contents",
+                    "store",
+                    "local_features_pca",
+                    "params:local_features",
+                    "params:executor",
+                ],
+                outputs="local_features",
+                name="take_oriented_features",
+                namespace=AGGREGATED,
+            ),
+            Node(
+                nodes.aggregate_oriented,
+                inputs=["oriented_table", "upright.descriptors", "local_features", "aggregated.codebook"],
+                outputs="aggregated.descriptors",
+                name="aggregate_oriented",
+                namespace=AGGREGATED,
+            ),
+        ]
     )
 
 
@@ -123,7 +196,7 @@ def create_local_pipeline() -> Pipeline:
                     "params:local_features",
                     "params:executor",
                 ],
-                outputs="local_features",
+                outputs="upright_features",
                 name="extract_features",
                 namespace="local",
             ),

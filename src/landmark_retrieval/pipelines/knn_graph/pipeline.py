@@ -1,4 +1,4 @@
-"""Blended descriptors -> exact k-NN graph -> the ranking of the first variant."""
+"""Blended descriptors -> exact k-NN graph -> the ranking of the first variant; aggregated ones -> a graph."""
 
 from __future__ import annotations
 
@@ -7,13 +7,24 @@ from collections.abc import Callable, Sequence
 from kedro.pipeline import Node, Pipeline
 
 from landmark_retrieval.knn import KnnGraph
+from landmark_retrieval.pipelines.features.pipeline import AGGREGATED
 from landmark_retrieval.pipelines.knn_graph import nodes
 from landmark_retrieval.retrieval.variants import BLEND
 
 
 def create_pipeline(**_: object) -> Pipeline:
     """Return the knn_graph pipeline."""
-    return create_search_pipeline(BLEND.name, nodes.join_neighbors)
+    return create_search_pipeline(BLEND.name, nodes.join_neighbors) + create_list_pipeline(AGGREGATED)
+
+
+def create_list_pipeline(descriptor: str) -> Pipeline:
+    """Return the search by a descriptor that proposes candidates and makes no ranking of its own.
+
+    Args:
+        descriptor: its namespace.
+    """
+    whole = create_search_pipeline(descriptor, nodes.join_neighbors)
+    return whole.only_nodes(f"{descriptor}.search_neighbors", f"{descriptor}.join_neighbors")
 
 
 def create_search_pipeline(

@@ -35,7 +35,7 @@ def measure_expansions(
     rows = SplitRows.from_table(images)
     queries, index = descriptors.part(rows.query), descriptors.part(rows.index)
     floor = verification.floor(local_features.extractor.name)
-    verified = Verified(pairs, len(queries), verification.candidates, (floor, floor))
+    verified = Verified(pairs, len(queries), verification.reach, (floor, floor))
     return measure_variants(
         Described(queries, index, graph, verified), relevant_index_rows(images), config, knn
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from landmark_retrieval.collection import SOURCE_ROW, SplitRows
@@ -18,27 +19,54 @@ from landmark_retrieval.verification import (
     ExpansionConfig,
     VerificationConfig,
     calibration,
-    candidate_pairs,
     verify_pairs,
+)
+from landmark_retrieval.verification.candidates import (
+    AGGREGATED,
+    BLEND,
+    PLACE,
+    CandidateList,
+    admit_verified,
+    descend,
+    places_of,
 )
 
 
 def verify_candidates(
     graph: KnnGraph,
+    aggregated: KnnGraph,
     images: pd.DataFrame,
+    oriented: pd.DataFrame,
     local_features: StoredFeatures,
     store: Store,
     config: VerificationConfig,
     expansion: ExpansionConfig,
     executor: ExecutorConfig,
 ) -> pd.DataFrame:
-    """Verify the top neighbours of every query and index image, each pair once: inliers and homographies."""
+    """Verify who is proposed to every query and index image, each pair once: inliers and homographies.
+
+    Beside them stands why a pair was tried: its place in each list, from 1, 0 for none, and `turn`, the
+    degrees by which the first photo was turned against the second. Homographies are those of the photos as
+    they are.
+    """
     # A held-out table names the rows that its images have where their features are stored.
     rows = images[SOURCE_ROW].to_numpy() if SOURCE_ROW in images else None
     features = LocalFeatureStore(local_features, rows=rows)
     both_sides = expansion.database_side or not len(graph.queries)
-    pairs = candidate_pairs(graph, config.candidates, both_sides)
-    return verify_pairs(pairs, features, store, config, executor)
+    lists = [
+        CandidateList.from_graph(name, proposals, config.count_of(name), both_sides)
+        for name, proposals in ((BLEND, graph), (AGGREGATED, aggregated))
+    ]
+    table = descend(
+        lists,
+        lambda pairs: verify_pairs(pairs, features, store, config, executor),
+        config.floor(features.extractor),
+        config.budget(len(graph.queries) + len(graph.index)),
+    )
+    pairs = table[["row_a", "row_b"]].to_numpy(np.int64)
+    turns = oriented["turn"].to_numpy(np.int64)[pairs if rows is None else rows[pairs]]
+    why = {f"{PLACE}{name}": places for name, places in places_of(lists, pairs).items()}
+    return table.assign(**why, turn=((turns[:, 0] - turns[:, 1]) % 360).astype(np.int16))
 
 
 def calibrate_pairs(
@@ -75,7 +103,9 @@ def expand_descriptors(
     rows = SplitRows.from_table(images)
     queries, index = descriptors.part(rows.query), descriptors.part(rows.index)
     floors = calibration.floors(calibration.from_plain(fits), verification.calibration.expand)
-    verified = Verified(pairs, len(queries), verification.candidates, floors)
+    if verification.reach is None:
+        graph = admit_verified(graph, queries, index, pairs, floors)
+    verified = Verified(pairs, len(queries), verification.reach, floors)
     dtype = descriptors.matrix.dtype
     after = (
         expand(queries, index, graph.queries, verified, expansion, dtype=dtype),
@@ -86,6 +116,8 @@ def expand_descriptors(
 
 def rerank_verified(
     neighbor_shards: ShardStore,
+    descriptors: Descriptors,
+    images: pd.DataFrame,
     pairs: pd.DataFrame,
     fits: dict[str, dict[str, Any]],
     config: VerificationConfig,
@@ -93,5 +125,9 @@ def rerank_verified(
     """Join the finished blocks of the search and re-rank verified neighbours on both sides of the graph."""
     graph = gather_graph(neighbor_shards)
     floors = calibration.floors(calibration.from_plain(fits), config.calibration.rerank)
-    verified = Verified(pairs, len(graph.queries), config.candidates, floors)
+    if config.reach is None:
+        rows = SplitRows.from_table(images)
+        sides = descriptors.part(rows.query), descriptors.part(rows.index)
+        graph = admit_verified(graph, *sides, pairs, floors)
+    verified = Verified(pairs, len(graph.queries), config.reach, floors)
     return KnnGraph(rerank(graph.queries, verified), rerank(graph.index, verified, of_index=True))

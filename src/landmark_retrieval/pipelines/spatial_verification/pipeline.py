@@ -30,7 +30,9 @@ def create_verification_pipeline() -> Pipeline:
                 nodes.verify_candidates,
                 inputs=[
                     f"{BLEND.name}.knn_graph",
+                    "aggregated.knn_graph",
                     "image_table",
+                    "oriented_table",
                     "local_features",
                     "store",
                     "params:verification",
@@ -70,6 +72,14 @@ def create_expansion_pipeline(variant: Variant) -> Pipeline:
         namespace=variant.name,
     )
     search = create_search_pipeline(
-        variant.name, nodes.rerank_verified, ["verified_pairs", "inlier_fits", "params:verification"]
+        variant.name,
+        nodes.rerank_verified,
+        [
+            f"{variant.name}.descriptors",
+            "image_table",
+            "verified_pairs",
+            "inlier_fits",
+            "params:verification",
+        ],
     )
     return Pipeline([expand]) + search
