@@ -136,11 +136,9 @@ def describe_photos(
     parameters = descriptor_parameters(config)
     layer = region_whitening.mean.tobytes() + region_whitening.projection.tobytes()
     sources, keys = image_sources(table), contents.keys
-    pooled = (
-        store.namespace(_kind(POOLED, config), parameters).look(keys)
-        if has_learned_layer(config) and config.keep_regions
-        else None
-    )
+    pooled = None
+    if has_learned_layer(config) and config.keep_regions:
+        pooled = _pool(table, keys, store, config, executor)  # the layer was learned on upright photos only
 
     def prepare(rows: NDArray[np.int64]) -> partial[Arrays]:
         if pooled is not None:
