@@ -38,7 +38,7 @@ def test_failing_node_marks_the_run_and_keeps_artifacts(
     )
     shutil.rmtree(index_graph)
     before = project_with_results.shards()
-    monkeypatch.setattr(stages, "explore_exploit", fail)
+    monkeypatch.setattr(stages, "rank_trusted", fail)
     assert project_with_results.refuse("--pipelines", "egt") == "the disk is full"
     (run,) = project_with_results.mlflow_runs()
     assert run.info.status == "FAILED"
@@ -129,13 +129,13 @@ def test_what_the_store_holds_counts_the_time_it_took(project_with_results: Proj
 def test_a_run_counts_what_it_computed_in_the_log_and_in_mlflow(
     project_with_results: Project, finished_project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = by_name(finished_project.mlflow_runs())["tiny: __default__"].data.metrics
+    first = by_name(finished_project.mlflow_runs())["tiny"].data.metrics
     assert first["photos_described"] == 3 * 14  # two networks and local features
     assert first["pairs_verified"] == len(finished_project.load("verified_pairs"))
     with caplog.at_level("INFO"):
         project_with_results.succeed("--params", "verification.min_inliers=20")
     assert "nothing to do: all descriptions of photos (" in caplog.text
-    again = by_name(project_with_results.mlflow_runs())["tiny: __default__"].data.metrics
+    again = by_name(project_with_results.mlflow_runs())["tiny verification.min_inliers=20"].data.metrics
     assert again["photos_described"] == again["pairs_verified"] == 0
 
 

@@ -137,7 +137,7 @@ def test_one_mlflow_run_with_four_nested_ones(finished_project: Project) -> None
         assert run.data.tags["variant"] == variant
         assert run.data.params["variant"] == variant
         assert run.data.params["verification.candidates"] == "auto"
-        assert float(run.data.params["egt.t"]) == EgtConfig().t
+        assert float(run.data.params["egt.t"]) == EgtConfig().settled().t
         for name in METRICS:
             assert run.data.metrics[name] == pytest.approx(table.loc[variant, name], abs=1e-12)
         assert run.data.metrics["seconds"] > 0

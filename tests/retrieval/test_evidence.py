@@ -11,6 +11,7 @@ import pytest
 from landmark_retrieval.graph.egt import EgtConfig
 from landmark_retrieval.graph.label_evidence import LEAST_LANDMARKS, own_similarity
 from landmark_retrieval.graph.label_ranking import rank_by_labels
+from landmark_retrieval.graph.trusted import rank_trusted
 from landmark_retrieval.knn import KnnConfig, KnnGraph, build_knn_graph, search
 from landmark_retrieval.retrieval import evidence
 
@@ -82,8 +83,9 @@ def test_labels_put_right_photos_first_and_do_not_harm_queries_without():
     data = Collection()
     labels = data.weigh()
     own = np.full(len(data.queries), -1)
-    plain = evidence.traverse_trusted(
-        data.graph, NOTHING, data.queries, data.index, EgtConfig(p=20, threads=1), own
+    edges = evidence.trusted_edges(NOTHING, data.graph, 0.9)
+    plain = rank_trusted(
+        *edges, data.graph.queries, data.queries, data.index, EgtConfig(p=20, threads=1), own
     )
     np.testing.assert_array_equal(plain.ranking, data.graph.queries.neighbors)
     found = rank_by_labels(

@@ -84,7 +84,7 @@ def assert_search_finds_the_same(project: Project, names: list[str]) -> None:
         for name in names:
             ranking = catalog.load(f"{name}.ranking").rows
             for query, path in enumerate(search.index.images["path"].iloc[: len(ranking)]):
-                found = search.find(Path(path), 100, name, seed_row=query)
+                found = search.find(Path(path), 100, name)
                 rows = [result.row - search.index.rows.index.start for result in found.results]
                 assert rows == ranking[query][ranking[query] >= 0].tolist()
 
