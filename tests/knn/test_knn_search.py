@@ -104,6 +104,30 @@ def test_unproven_queries_take_more_candidates(monkeypatch):
     assert widths[0] == 10 + exact.SLACK and widths[1] == widths[0] * exact.MORE
 
 
+@pytest.mark.parametrize("mapped", [False, True])
+def test_copies_of_one_row_fit_a_memory_that_searches_them_piece_by_piece(tmp_path, mapped):
+    rows = np.tile(descriptors(9, 20, 64)[3].astype(np.float16), (60_000, 1))
+    np.save(tmp_path / "rows.npy", rows)
+    database = np.load(tmp_path / "rows.npy", mmap_mode="r") if mapped else rows
+    found = search(rows[:40], database, changed(memory_gib=0.06), np.arange(40))
+    expected = [[row for row in range(11) if row != own][:10] for own in range(40)]
+    np.testing.assert_array_equal(found.neighbors, expected)
+
+
+@pytest.mark.parametrize("scale", [1e-10, 3e-23, 1e-25])
+@pytest.mark.parametrize("scaled", ["database", "queries", "both"])
+def test_descriptors_whose_squares_are_too_small_are_proven_as_well(scale, scaled):
+    random = np.random.default_rng(4)
+    direction = random.normal(size=64)
+    database = unit(direction + 1e-6 * random.normal(size=(3000, 64)))
+    queries = unit(direction + 0.5 * random.normal(size=(20, 64)))
+    if scaled != "queries":
+        database *= np.float32(scale)
+    if scaled != "database":
+        queries *= np.float32(scale)
+    assert_same(search(queries, database, CPU), nearest(queries, database, 10))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @pytest.mark.parametrize("storage", ["float32", "float16"])
 @pytest.mark.parametrize("memory_gib", [4.0, 0.05])

@@ -42,6 +42,9 @@ TILES = {
 }
 """Queries and database rows that are multiplied at a time; the largest that fit the memory are taken."""
 
+SMALL_NORM = 2.0**-60
+"""More than what a norm loses where squares of its values are too small for float32."""
+
 OVERHEAD = 16 << 20
 """Bytes that the libraries take for themselves."""
 
@@ -150,17 +153,34 @@ def _search_until_proven(problem: Problem, found: NeighborLists, done: Callable[
     todo = np.arange(len(problem.queries))
     first_pass = True
     while len(todo):
-        part = problem if first_pass else _some(problem, todo)
         proven = np.zeros(len(todo), np.bool_)
-        for start, neighbors, weights, certain in _search_once(part, min(count, n)):
-            rows = todo[start : start + len(certain)]
-            found.neighbors[rows, : neighbors.shape[1]] = neighbors
-            found.weights[rows, : weights.shape[1]] = weights
-            proven[start : start + len(certain)] = certain
-            if first_pass:
-                done(len(certain))
+        part = problem if first_pass else _some(problem, todo)
+        # Many queries with many candidates each, as copies of one photo have, may not fit the memory at once.
+        for piece in [np.arange(len(todo))] if first_pass else _pieces(part, min(count, n)):
+            asked = part if len(piece) == len(todo) else _some(part, piece)
+            for start, neighbors, weights, certain in _search_once(asked, min(count, n)):
+                places = piece[start : start + len(certain)]
+                found.neighbors[todo[places], : neighbors.shape[1]] = neighbors
+                found.weights[todo[places], : weights.shape[1]] = weights
+                proven[places] = certain
+                if first_pass:
+                    done(len(certain))
         logger.debug("%d of %d queries proven with %d candidates", proven.sum(), len(todo), min(count, n))
         todo, count, first_pass = todo[~proven], count * MORE, False
+
+
+def _pieces(problem: Problem, count: int) -> list[NDArray[np.int64]]:
+    """Divide the queries into as few equal parts as the memory allows with so many candidates."""
+    parts = 1
+    while True:
+        pieces = np.array_split(np.arange(len(problem.queries)), parts)
+        try:
+            plan_layout(_some(problem, pieces[0]), count)
+            return pieces
+        except LandmarkRetrievalError:
+            if len(pieces[0]) == 1:
+                raise
+            parts = min(2 * parts, len(problem.queries))
 
 
 def _some(problem: Problem, rows: NDArray[np.int64]) -> Problem:
@@ -271,8 +291,8 @@ def _finish(
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]]:
     """Score candidates exactly; return the best k, and for which queries no other row can be among them."""
     n, k = len(problem.database), min(problem.config.k, rough.shape[1])
-    scale = lengths * longest
-    error = problem.rounding_error() * scale
+    scale = torch.where(lengths > 0, lengths + SMALL_NORM, 0) * (longest + SMALL_NORM if longest else 0)
+    error = problem.rounding_error() * scale + queries.shape[1] * torch.finfo(torch.float32).tiny
     # Who is below the k-th by more than both errors and a rounding is not among the k.
     rows = torch.where(rough.double() >= rough[:, k - 1 : k].double() - 4 * error, rows, -1)
     rows = torch.where(rows < 0, n, rows).sort(dim=1).values
