@@ -16,6 +16,9 @@ STAGES = ("features", "knn_graph", "spatial_verification", "egt", "evaluation", 
 INSTEAD = {"features": "own_features", "spatial_verification": "nearest_expansion"}
 """Stages of a run from descriptors that were made elsewhere, by those whose place they take."""
 
+OF_PHOTOS = ("evaluation.make_report", "aggregated.")
+"""How names of nodes begin that need photos, though their stage does not: the report, and local features."""
+
 OWN_STAGES = (*(INSTEAD.get(stage, stage) for stage in STAGES if stage != "collection"), "rivals")
 """Stages of such a run, which has no photos to group and is cheap enough to have the rivals in it."""
 
@@ -44,9 +47,8 @@ def register_pipelines(variants: Sequence[Variant] | None = None) -> dict[str, P
     }
     pipelines = {name: _tagged(pipeline, name, ways) for name, pipeline in pipelines.items()}
     own = sum((pipelines[stage] for stage in OWN_STAGES), start=Pipeline([]))
-    # The report shows photos and their matches.
     pipelines["own_descriptors"] = own.filter(
-        node_names=[node.name for node in own.nodes if node.name != "evaluation.make_report"]
+        node_names=[node.name for node in own.nodes if not node.name.startswith(OF_PHOTOS)]
     )
     pipelines["__default__"] = sum((pipelines[stage] for stage in STAGES), start=Pipeline([]))
     return pipelines
