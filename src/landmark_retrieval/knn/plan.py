@@ -38,7 +38,7 @@ def plan_knn(
     Args:
         queries: float32 or float16 `[q, d]`.
         database: float32 or float16 `[n, d]`.
-        config: `shard_rows` queries make a shard. Device, engine, memory and threads are no part of the
+        config: `shard_rows` queries make a shard. Device, memory and threads are no part of the
             fingerprints, as the result does not depend on them.
         exclude: int64 `[q]` as in `search`.
         executor: where shards are computed; in this process, which uses all threads or GPUs, when None. Each
