@@ -92,6 +92,16 @@ def test_names_are_unique() -> None:
     )
 
 
+LIES_ELSEWHERE = {
+    **dict.fromkeys(["aggregated.codebook", "dir.region_whitening", "gem.region_whitening"], "06_models"),
+    **dict.fromkeys(["local_features_pca", "remembered_groups", "remembered_photos"], "06_models"),
+    **dict.fromkeys(["store", "upright_features"], "03_primary"),
+    "upright.descriptors": "04_feature",
+    "audit": "02_intermediate",
+}
+"""Artifacts in the folder of what they are, drawn where they are made, so that layers run one way."""
+
+
 @pytest.mark.parametrize("name", ARTIFACTS)
 def test_every_artifact_is_in_the_catalog_with_its_layer(name: str, catalog: DataCatalog) -> None:
     assert name in catalog
@@ -103,7 +113,8 @@ def test_every_artifact_is_in_the_catalog_with_its_layer(name: str, catalog: Dat
     path = filepath_of(dataset)
     # What belongs to the held-out images lies in one folder, whatever its layer in the graph.
     if path is not None and not name.startswith("held_out."):
-        assert f"/data/{LAYERS[layer]}/" in path.replace("\\", "/"), path
+        folder = LIES_ELSEWHERE.get(name, LAYERS[layer])
+        assert f"/data/{folder}/" in path.replace("\\", "/"), path
 
 
 def test_no_two_artifacts_share_a_file(catalog: DataCatalog) -> None:
