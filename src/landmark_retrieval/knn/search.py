@@ -54,7 +54,7 @@ def search_checked(
     first_row: int = 0,
     database_digest: str | None = None,
 ) -> NeighborLists:
-    """Search as `search` does, inputs checked and warnings given already.
+    """Search as `search` does, inputs checked already.
 
     Args:
         queries: `[q, d]`.
