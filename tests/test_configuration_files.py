@@ -17,7 +17,8 @@ from landmark_retrieval.pipeline_registry import register_pipelines
 
 CONF = ROOT / "conf"
 FILES = sorted(file for file in CONF.rglob("*.yml") if "local" not in file.relative_to(CONF).parts)
-ENVIRONMENTS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "local")
+ENVIRONMENTS = sorted(file.parent.name for file in CONF.glob("*/globals.yml") if file.parent.name != "local")
+"""All that can be run; `revisited` is what two of them build on."""
 MODELS: dict[str, type[BaseModel]] = TypeExtractor(register_pipelines()).extract_types_from_pipelines()
 """Parameter group -> the model that nodes take it as."""
 
@@ -111,6 +112,26 @@ def test_candidates_of_the_paper_where_its_figures_are_repeated(
     assert loaded["verification"].budget(1000) is None
     assert not loaded["verification"].turns
     assert loaded["aggregated"].dimensions == 0
+
+
+def test_an_environment_builds_on_another(bare_project: Project, tmp_path: Path) -> None:
+    """A group counts as the environment has it, or else as the one that it builds on, or else as base."""
+    project = bare_project.copy(tmp_path / "project")
+    (project.root / "conf/rparis6k/parameters_egt.yml").write_text("egt: {p: 7}\n")
+    given = {"data_root": "photos"}
+    oxford, paris = (project.catalog(given, env=name) for name in ("roxford5k", "rparis6k"))
+    assert [catalog.get("photos")._describe()["name"] for catalog in (oxford, paris)] == [
+        "roxford5k",
+        "rparis6k",
+    ]
+    first, second = oxford.load("parameters"), paris.load("parameters")
+    differing = {group for group in MODELS if first[group] != second[group]}
+    assert differing == {"egt", "data_set", "gem", "dir"}  # the last two by the folder of their weights
+    assert (first["egt"].p, first["egt"].weights) == (10_000, "similarity")
+    assert (second["egt"].p, second["egt"].weights) == (7, "verified")
+    shared, base = read(CONF / "revisited/parameters_knn_graph.yml"), project.catalog().load("parameters")
+    assert first["ranking"].length == shared["ranking"]["length"] != base["ranking"].length
+    assert first["knn"] == base["knn"]
 
 
 def test_one_seed_for_all(bare_project: Project, tmp_path: Path) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from kedro.config import MissingConfigException, OmegaConfigLoader
 from omegaconf import OmegaConf
 from omegaconf.resolvers import oc
 
 from landmark_retrieval.collection.naming import data_set_name
+
+BUILDS_ON = "builds_on"
+"""Name in an environment's `globals.yml` that says on which other environment it builds."""
 
 
 def configured_data_set_name() -> str:
@@ -19,9 +23,44 @@ def configured_data_set_name() -> str:
     return data_set_name(*given)
 
 
+class ConfigLoader(OmegaConfigLoader):
+    """Kedro's loader, for environments that build on another one.
+
+    What two environments have in common stands in a third, which both name (`builds_on`). A group of theirs
+    replaces the group of that name in the third, as that replaces the one in the base environment.
+    """
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """Return the merged configuration of a kind (`catalog`, `parameters`, ...)."""
+        # Kedro reads the globals while the loader is made; they are those of base and of the environment.
+        shared = None if key == "globals" or key in self else self["globals"].get(BUILDS_ON)
+        if shared is None:
+            return super().__getitem__(key)
+        parts = [self._read(key, self.base_env, shared), self._read(key, shared, self.env)]
+        if not any(parts):
+            return super().__getitem__(key)  # which says what is missing
+        return {name: value for part in parts for name, value in part.items()}
+
+    def _read(self, key: str, base: str, env: str | None) -> dict[str, Any]:
+        """Return what a pair of environments gives, with the globals of this one."""
+        loader = OmegaConfigLoader(
+            self.conf_source,
+            env=env,
+            runtime_params=self.runtime_params,
+            config_patterns=self.config_patterns,
+            base_env=base,
+            custom_resolvers=CONFIG_LOADER_ARGS["custom_resolvers"],
+        )
+        loader["globals"] = self["globals"]
+        try:
+            return dict(loader[key])
+        except MissingConfigException:
+            return {}
+
+
 CONFIG_LOADER_ARGS: dict[str, Any] = {
     "base_env": "base",
     "default_run_env": "local",
     "custom_resolvers": {"data_set_name": configured_data_set_name, "oc.env": oc.env},
 }
-"""Arguments of Kedro's `OmegaConfigLoader`."""
+"""Arguments of `ConfigLoader`."""

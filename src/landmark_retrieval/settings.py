@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 from landmark_retrieval.config_loader import CONFIG_LOADER_ARGS as CONFIG_LOADER_ARGS
+from landmark_retrieval.config_loader import ConfigLoader
 from landmark_retrieval.late_hooks import LateHooks
 
 with warnings.catch_warnings(record=True):
@@ -13,6 +14,7 @@ with warnings.catch_warnings(record=True):
 
 # ExperimentHooks extends kedro-mlflow's hook, which must not be registered a second time.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow")
+CONFIG_LOADER_CLASS = ConfigLoader
 HOOKS = (LateHooks(),)
 
 # Warnings that no user of this project can act on.

@@ -25,15 +25,13 @@ def check_photos(env: str | None, conf_source: str | None, params: Mapping[str, 
     Raises:
         LandmarkRetrievalError: names all faults.
     """
-    from kedro.config import OmegaConfigLoader
-
-    from landmark_retrieval.config_loader import CONFIG_LOADER_ARGS
+    from landmark_retrieval.config_loader import CONFIG_LOADER_ARGS, ConfigLoader
     from landmark_retrieval.errors import LandmarkRetrievalError
 
     folder = Path(conf_source or "conf")
     if not folder.is_dir():
         return
-    config = OmegaConfigLoader(
+    config = ConfigLoader(
         str(folder),
         env=env or os.environ.get("KEDRO_ENV"),
         runtime_params=dict(params),
