@@ -1,7 +1,8 @@
 """The store of photos and pairs: gathering against a plain copy, growing, damage, kills and two runs at once.
 
     python -m benchmarks.store gather [--rows 1000000] [--width 2048] [--folder DIR]
-    python -m benchmarks.store runs [--photos DIR] [--kills 20] [--pairs-of-runs 10] [--folder DIR]
+    python -m benchmarks.store runs [--photos DIR] [--experiments growth kills twice damage] [--kills 20]
+                                    [--pairs-of-runs 10] [--folder DIR]
 
 `gather` fills a store with synthetic float16 rows and reads them back in the order of a table, as a run does,
 into a `.npy` file; a sequential copy of the same bytes is the yardstick, and both are synced to the disk.
@@ -26,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from landmark_retrieval.io.array_bundle import _write_array
 from landmark_retrieval.runtime.sharding import Arrays
 from landmark_retrieval.runtime.store import Request, Store
 
+EXPERIMENTS = ("growth", "kills", "twice", "damage")
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = (
     "gem.max_side=128,dir.max_side=128,gem.backbone.name=tf_efficientnet_lite0,local_features.max_side=320,"
@@ -182,48 +184,67 @@ def fresh(
     return project
 
 
-def runs(photos: Path, kills: int, twice: int, folder: Path) -> None:
-    """Make all experiments on runs."""
+def runs(photos: Path, experiments: Sequence[str], kills: int, twice: int, folder: Path) -> None:
+    """Make experiments on runs (`EXPERIMENTS`)."""
     table = pd.read_csv(photos / "images.csv", dtype=str, keep_default_na=False)
+    start = time.perf_counter()
+    whole = fresh(folder / "whole", table, photos)
+    seconds = time.perf_counter() - start
+    print(f"{len(table)} photos, a run from nothing {seconds:.0f} s")
+    if "growth" in experiments:
+        grown(folder, table, photos, whole)
+    project = Project(folder / "project", table, photos)
+    if "kills" in experiments:
+        equal = sum(killed_and_resumed(project, whole, seconds) for _ in range(kills))
+        print(f"killed at a random moment and resumed: {equal} of {kills} equal")
+    if "twice" in experiments:
+        print(f"two runs at once: {sum(two_at_once(project, whole) for _ in range(twice))} of {twice} right")
+    if "damage" in experiments:
+        project.run()
+        damaged(project, whole)
+
+
+def compare(what: str, project: Project, log: str, reference: Project) -> None:
+    """Say what a run computed, and whether its results are those of a fresh store."""
+    ours, theirs = project.results(), reference.results()
+    different = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    verdict = f"{len(ours)} files equal to a fresh store" if not different else f"DIFFERENT: {different[:5]}"
+    photos, pairs = network_and_ransac(log)
+    print(f"{what}: photos {photos}, pairs {pairs}; {verdict}")
+
+
+def grown(folder: Path, table: pd.DataFrame, photos: Path, whole: Project) -> None:
+    """Add, remove and rename photos, try an extractor and take it back, raise the floor."""
     changed = table.index[table["split"] == "index"][: min(20, (table["split"] == "index").sum() // 2)]
     project = Project(folder / "growing", table.drop(changed), photos)
-    print(f"{len(table)} photos, {len(changed)} of them added, removed and renamed")
-
-    def compare(what: str, log: str, reference: Project) -> None:
-        ours, theirs = project.results(), reference.results()
-        different = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
-        verdict = "equal to a fresh store" if not different else f"DIFFERENT: {different[:5]}"
-        print(f"{what}: photos {network_and_ransac(log)[0]}, pairs {network_and_ransac(log)[1]}; {verdict}")
-
-    whole = fresh(folder / "whole", table, photos)
+    print(f"{len(changed)} photos are added, removed and renamed")
     few = fresh(folder / "few", table.drop(changed), photos)
-    compare("without them, first run", project.run(), few)
+    compare("without them, first run", project, project.run(), few)
     project.show(table)
-    compare("with them", project.run(), whole)
+    compare("with them", project, project.run(), whole)
     pairs = pd.read_parquet(next(project.root.glob("data/05_model_input/*/verified_pairs.parquet")))
     images = pd.read_csv(next(project.root.glob("data/02_intermediate/*/image_table.csv")), dtype=str)
     rows = np.flatnonzero(images["image_id"].isin(set(table.loc[changed, "image_id"])))
     touched = pairs["row_a"].isin(rows) | pairs["row_b"].isin(rows)
     print(f"    of all {len(pairs)} pairs of the run {int(touched.sum())} hold an added photo")
-    compare("nothing changed", project.run(), whole)
+    compare("nothing changed", project, project.run(), whole)
     project.show(table.drop(changed))
-    compare("without them again", project.run(), few)
-    renamed = fresh(folder / "renamed", table, photos, rename=lambda name: f"renamed_{name}")
-    project.show(table, rename=lambda name: f"renamed_{name}")
-    compare("all renamed", project.run(), renamed)
+    compare("without them again", project, project.run(), few)
+    names = {Path(path).name for path in table.loc[changed, "path"]}
+
+    def renamed(name: str) -> str:
+        return f"renamed_{name}" if name in names else name
+
+    expected = fresh(folder / "renamed", table, photos, rename=renamed)
+    project.show(table, rename=renamed)
+    compare("renamed", project, project.run(), expected)
     project.show(table)
-    project.run("local_features.extractor.name=xfeat")
-    compare("an extractor tried and taken back", project.run(), whole)
+    compare("names taken back", project, project.run(), whole)
+    log = project.run("local_features.extractor.name=xfeat")
+    print("another extractor: photos {}, pairs {}".format(*network_and_ransac(log)))
+    compare("the first extractor again", project, project.run(), whole)
     floor = fresh(folder / "floor", table, photos, "verification.min_inliers=20")
-    compare("min_inliers 12 -> 20", project.run("verification.min_inliers=20"), floor)
-    start = time.perf_counter()
-    project.forget()
-    project.run()
-    seconds = time.perf_counter() - start
-    equal = sum(killed_and_resumed(project, whole, seconds) for _ in range(kills))
-    print(f"killed at a random moment and resumed: {equal} of {kills} equal")
-    print(f"two runs at once: {sum(two_at_once(project, whole) for _ in range(twice))} of {twice} right")
-    damaged(project, whole)
+    compare("min_inliers 12 -> 20", project, project.run("verification.min_inliers=20"), floor)
 
 
 def killed_and_resumed(project: Project, expected: Project, seconds: float) -> bool:
@@ -296,6 +317,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--photos", type=Path, default=ROOT / "data" / "01_raw" / "demo")
+    parser.add_argument("--experiments", nargs="+", choices=EXPERIMENTS, default=EXPERIMENTS)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--pairs-of-runs", type=int, default=10)
     parser.add_argument("--folder", type=Path, help="where to work, a temporary folder by default")
@@ -304,7 +326,8 @@ def main() -> None:
         if arguments.what == "gather":
             gather(arguments.rows, arguments.width, folder)
         else:
-            runs(arguments.photos.resolve(), arguments.kills, arguments.pairs_of_runs, folder)
+            photos = arguments.photos.resolve()
+            runs(photos, arguments.experiments, arguments.kills, arguments.pairs_of_runs, folder)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,28 @@ def test_two_links_without_a_common_photo_join() -> None:
     assert len(groups_of(links, 8)) == 2, "both rest on one photo"
 
 
+@pytest.mark.parametrize("own", [0.9999, 1.0])
+def test_links_of_one_photo_do_not_weld_two_places(own: float) -> None:
+    church, capitol = range(10), (10, 11)
+    wrong = {(0, 10): 0.998, (1, 10): 0.979, (2, 10): 0.96}
+    links = {**clique(*church), **clique(*capitol, p=own), **wrong}
+    assert groups_of(links, 12) == [set(church), set(capitol)]
+    capitol = range(10, 15)
+    links = {**clique(*church), **clique(*capitol, p=own), **wrong}
+    assert groups_of(links, 15) == [set(church), set(capitol)]
+
+
+def test_a_photo_between_two_places_goes_where_its_strongest_link_leads() -> None:
+    links = {**clique(0, 1, 2, 3), **clique(4, 5, 6, 7)}
+    links |= {(8, 0): 0.96, (8, 1): 0.96, (8, 2): 0.97, (8, 4): 0.98, (8, 5): 0.999}
+    assert groups_of(links, 9) == [{4, 5, 6, 7, 8}, {0, 1, 2, 3}]
+
+
+def test_photos_seen_from_one_photo_alone_stay_with_it() -> None:
+    star = {(0, photo): 0.99 for photo in range(1, 6)}
+    assert groups_of(star, 6) == [set(range(6))]
+
+
 def test_a_walk_along_a_street_stays_together() -> None:
     links = {(photo, photo + 1): 0.99 for photo in range(9)}
     assert groups_of(links, 10) == [set(range(10))]

@@ -1,10 +1,14 @@
 """Groups of photos of one place, from pairs and what each of them proves.
 
-Not connected components: one wrong link would weld two places. Each component is divided into communities by
-the Louvain method (Blondel et al., 2008; networkx), which cuts where links are few: too often for photos that
-were compared with their ten nearest only. So two communities are put together again where at least `JOINING`
-links without a photo in common lead from one to the other, or where one of them is a mere chain and the link
-to it is no weaker than its own.
+Not connected components: one wrong link would weld two places. Links of one photo are no independent evidence
+either, because what makes one of them wrong (a dome, a row of windows) makes others wrong too. So components
+are divided into biconnected components (Hopcroft and Tarjan, 1973; networkx), which no single photo holds
+together; a photo that lies in several goes where its strongest link leads. These are divided into communities
+by the Louvain method (Blondel et al., 2008; networkx), which again no single photo may hold together.
+
+This cuts too often for photos that were compared with their nearest only. So two parts are put together again
+where at least `JOINING` links without a photo in common lead from one to the other, or where one of them is a
+mere chain, or a single photo, and the link to it is no weaker than its own.
 """
 
 from __future__ import annotations
@@ -103,7 +107,12 @@ def _divide(links: nx.Graph[int], seed: int) -> list[set[int]]:
     """Return the groups of one connected component, each with two photos or more."""
     if links.number_of_nodes() < 4:
         return [set(links)]
-    parts = [set(part) for part in nx.community.louvain_communities(links, weight="weight", seed=seed)]
+    parts = [
+        part
+        for held in _held_by_several(links)
+        for community in nx.community.louvain_communities(links.subgraph(held), weight="weight", seed=seed)
+        for part in _held_by_several(links.subgraph(community))
+    ]
     of = {photo: number for number, part in enumerate(parts) for photo in part}
     while True:
         between: dict[tuple[int, int], list[tuple[int, int]]] = {}
@@ -128,6 +137,39 @@ def _divide(links: nx.Graph[int], seed: int) -> list[set[int]]:
             of[photo] = -one
         parts[-one] |= parts[-two]
         parts[-two] = set()
+
+
+def _held_by_several(links: nx.Graph[int]) -> list[set[int]]:
+    """Divide photos until no part hangs together by a single one of them; every photo is in one part."""
+    parts: list[set[int]] = []
+    left = [set(part) for part in nx.connected_components(links)]
+    while left:
+        part = left.pop()
+        blocks = sorted(map(sorted, nx.biconnected_components(links.subgraph(part))))
+        if len(blocks) < 2:
+            parts.append(part)
+            continue
+        home = _homes(links, blocks)
+        for number in range(len(blocks)):
+            kept = [photo for photo in part if home[photo] == number]
+            left += [set(piece) for piece in nx.connected_components(links.subgraph(kept))]
+    return sorted(parts, key=min)
+
+
+def _homes(links: nx.Graph[int], blocks: Sequence[Sequence[int]]) -> dict[int, int]:
+    """Return for every photo the block that holds its strongest link.
+
+    A block of two is a single link: between two photos that both have others to vouch for them it counts for
+    nothing.
+    """
+    vouched = {photo for block in blocks if len(block) > 2 for photo in block}
+    strongest: dict[int, tuple[float, int]] = {}
+    for number, block in enumerate(blocks):
+        counts = len(block) > 2 or not vouched.issuperset(block)
+        for a, b, weight in links.subgraph(block).edges(data="weight"):
+            for photo in (a, b):
+                strongest[photo] = max(strongest.get(photo, (0.0, 0)), (weight * counts, -number))
+    return {photo: -number for photo, (_, number) in strongest.items()}
 
 
 def _independent(edges: Sequence[tuple[int, int]]) -> int:
