@@ -12,6 +12,7 @@ from landmark_retrieval.commands.certify import certify
 from landmark_retrieval.commands.collection import collection
 from landmark_retrieval.commands.convert_checkpoint import convert_checkpoint
 from landmark_retrieval.commands.data_set import data_set
+from landmark_retrieval.commands.egt import egt
 from landmark_retrieval.commands.environments import check_environment
 from landmark_retrieval.commands.errors import in_words, plain_errors
 from landmark_retrieval.commands.evaluate import evaluate
@@ -31,71 +32,6 @@ EXPERIMENTS = (
 @click.group(name="landmark_retrieval")
 def cli() -> None:
     """Commands of the landmark retrieval project."""
-
-
-@cli.command()
-@click.argument("graph", type=click.Path(exists=True, dir_okay=False))
-@click.option(
-    "--num-queries", required=True, type=click.IntRange(min=1), help="Leading lines that are queries."
-)
-@click.option("--t", "threshold", required=True, type=float, help="Threshold t; inf and -inf are allowed.")
-@click.option(
-    "--p", "results", default=100, show_default=True, type=click.IntRange(min=1), help="Results a query."
-)
-@click.option(
-    "--output", required=True, type=click.Path(dir_okay=False, writable=True), help="File to write."
-)
-@click.option(
-    "--k", "neighbors", type=click.IntRange(min=1), help="Use the first k neighbours of a line only."
-)
-@click.option(
-    "--threads", default=0, type=click.IntRange(min=0), help="Threads; 0 (the default) uses all cores."
-)
-@click.option(
-    "--symmetrize/--no-symmetrize",
-    default=True,
-    show_default=True,
-    help="Make the index part undirected: both directions, the larger weight.",
-)
-@plain_errors
-def egt(
-    graph: str,
-    num_queries: int,
-    threshold: float,
-    results: int,
-    output: str,
-    neighbors: int | None,
-    threads: int,
-    symmetrize: bool,
-) -> None:
-    """Rank by explore-exploit graph traversal a k-NN GRAPH in text form.
-
-    Each line of GRAPH is `id,neighbour weight neighbour weight ...`, queries first; each line of the output
-    is `query,id id ...`. The format is that of the EGT authors' program.
-    """
-    from time import perf_counter
-
-    from landmark_retrieval.graph.egt import EgtConfig, prepare
-    from landmark_retrieval.graph.graph import symmetrize_lists
-    from landmark_retrieval.graph.text_format import read_text_graph, write_text_ranking
-
-    config = EgtConfig(t=threshold, p=results, threads=threads)
-    start = perf_counter()
-    lists = read_text_graph(graph, num_queries, neighbors, threads)
-    loaded = perf_counter()
-    edges = len(lists.queries.indices) + len(lists.index.indices)
-    click.echo(f"load: {loaded - start:.2f} s ({len(lists.index_ids)} index vertices, {edges} edges)")
-    if lists.dropped:
-        click.echo(f"left out: {lists.dropped} edges that lead to queries")
-    index = symmetrize_lists(lists.index, threads) if symmetrize else lists.index
-    if index is not lists.index:
-        click.echo(f"symmetrize: {perf_counter() - loaded:.2f} s ({len(index.indices)} index edges)")
-    run = prepare(lists.queries, index, config)
-    start = perf_counter()
-    traversal = run()
-    seconds = perf_counter() - start
-    click.echo(f"traverse: {1000 * seconds / num_queries:.4f} ms a query ({num_queries} queries)")
-    write_text_ranking(output, lists.query_ids, lists.index_ids, traversal.ranking)
 
 
 @cli.command()
@@ -185,6 +121,7 @@ run = _run_with_plain_errors()
 """What `kedro run`, `landmark-retrieval` and `python -m landmark_retrieval` execute."""
 
 cli.add_command(run)
+cli.add_command(egt)
 cli.add_command(certify)
 cli.add_command(evaluate)
 cli.add_command(data_set)

@@ -59,6 +59,32 @@ def test_without_an_index(project: Project) -> None:
     assert "Error: there is no index to search: 'image_table' is missing; build it with" in result.output
 
 
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        ("/proc/page.html", "/proc/page.html: nothing can be written in /proc"),
+        ("none/page.html", "none/page.html: there is no folder "),
+        (QUERY, f"{QUERY}: is also what is read ({QUERY})"),
+        ("pyproject.toml", "pyproject.toml: exists, and this command has not written it"),
+    ],
+)
+def test_pages_that_cannot_be_written_are_refused_before_the_search(
+    project_with_results: Project, page: str, message: str
+) -> None:
+    with mock.patch("landmark_retrieval.commands.search.open_index", side_effect=AssertionError):
+        result = invoke(project_with_results, "search", QUERY, "--page", page)
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: {message}"), result.output
+
+
+def test_the_page_of_an_earlier_search_is_replaced(project_with_results: Project, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    for results in ("1", "2"):
+        done = invoke(project_with_results, "search", QUERY, "--page", str(page), "--results", results)
+        assert done.exit_code == 0, done.output
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_serve_listens_on_loopback_only(project_with_results: Project) -> None:
     with mock.patch("uvicorn.run") as run:
         result = invoke(project_with_results, "serve", "--port", "8765")

@@ -139,5 +139,15 @@ def test_writes_rankings_and_keeps_ids_of_any_encoding(folder: Path) -> None:
     output = folder / "out.txt"
     write_text_ranking(output, [*graph.query_ids, "r"], graph.index_ids, np.array([[1, 0, -1], [-1, -1, -1]]))
     assert output.read_bytes() == b"q\xe9,y x\xff\nr,\n"
-    with pytest.raises(LandmarkRetrievalError, match="cannot be written"):
-        write_text_ranking(folder / "none" / "out.txt", [], [], np.zeros((0, 1), np.int32))
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_byte_order_mark_is_no_part_of_the_first_id(folder: Path, newline: str) -> None:
+    text = newline.join(["q,x 1", "x,y 1", "y,x 1"])
+    plain = read_text_graph(write(folder, text), 1)
+    marked = read_text_graph(write(folder, "\ufeff" + text), 1)
+    assert marked.query_ids == plain.query_ids == ["q"]
+    assert from_csr(marked.queries) == from_csr(plain.queries)
+    assert from_csr(marked.index) == from_csr(plain.index)
+    with pytest.raises(LandmarkRetrievalError, match="has no line of its own"):
+        read_text_graph(write(folder, "\ufeffq,\ufeffx 1\nx,"), 1)  # elsewhere it is part of a name

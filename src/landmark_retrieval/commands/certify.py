@@ -16,6 +16,7 @@ import click
 
 from landmark_retrieval.commands.errors import plain_errors
 from landmark_retrieval.commands.index import index_options
+from landmark_retrieval.commands.output import check_output, force_option, writing
 
 DEFAULT = "data/08_reporting/certificate.json"
 
@@ -33,8 +34,11 @@ DEFAULT = "data/08_reporting/certificate.json"
 @click.option(
     "--stored", is_flag=True, help="With --check: compare what is stored here instead of a repetition."
 )
+@force_option
 @plain_errors
-def certify(env: str | None, params: dict[str, Any], output: str, check: str | None, stored: bool) -> None:
+def certify(
+    env: str | None, params: dict[str, Any], output: str, check: str | None, stored: bool, force: bool
+) -> None:
     """Write a certificate of the last `kedro run` with these --env and --params, or check one.
 
     It names commit, lock file, parameters, machine and seed, and holds digests of photos, table, weights, of
@@ -45,11 +49,11 @@ def certify(env: str | None, params: dict[str, Any], output: str, check: str | N
     from landmark_retrieval.runtime.certificate import FORMAT, differences
 
     if check is None:
+        file = check_output(output, [], _is_certificate, force, DEFAULT)
         made = make_certificate(Path.cwd(), env, params)
-        file = Path(output)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(made, indent=1, default=str), encoding="utf-8")
-        click.echo(f"{file}: {len(made['stages'])} artifacts{_keep_in_mlflow(file, made)}")
+        with writing(file) as temporary:
+            temporary.write_text(json.dumps(made, indent=1, default=str), encoding="utf-8")
+        click.echo(f"{output}: {len(made['stages'])} artifacts{_keep_in_mlflow(file, made)}")
         return
     try:
         kept = json.loads(Path(check).read_text(encoding="utf-8"))
@@ -68,6 +72,14 @@ def certify(env: str | None, params: dict[str, Any], output: str, check: str | N
     if any(not line.startswith("input ") for line in found):
         raise click.ClickException(f"{check}: the runs are not the same, see above")
     click.echo(f"{check}: all {len(kept['stages'])} artifacts and all metrics are the same")
+
+
+def _is_certificate(file: Path) -> bool:
+    """Tell whether a file is a certificate of an earlier call."""
+    try:
+        return {"format", "stages", "command"} <= set(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        return False
 
 
 def make_certificate(project: Path, env: str | None, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,14 @@ import click
 
 from landmark_retrieval.commands.errors import plain_errors
 from landmark_retrieval.commands.index import index_options, open_index
+from landmark_retrieval.commands.output import check_output, force_option, writing
 
 if TYPE_CHECKING:
     from landmark_retrieval.retrieval import Found, Result
+
+PAGE = "data/08_reporting/search.html"
+MARK = '<meta name="generator" content="landmark_retrieval search">'
+"""In the head of every page that `kedro search` writes."""
 
 
 @click.command()
@@ -26,11 +31,12 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--page",
-    default="data/08_reporting/search.html",
+    default=PAGE,
     show_default=True,
     type=click.Path(dir_okay=False, writable=True),
     help="Page with pictures to write.",
 )
+@force_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 @plain_errors
 def search(
@@ -40,6 +46,7 @@ def search(
     results: int,
     variant: str | None,
     page: str,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Find what each PHOTO shows in the index of the last `kedro run`.
@@ -52,6 +59,7 @@ def search(
 
     if variant is not None:
         variant_of(variant)  # a misspelt name is refused before an index is opened
+    file = check_output(page, photos, _is_page, force, PAGE)
     searching, _ = open_index(env, params)
     from landmark_retrieval.images import UnreadableImageError, load_image
     from landmark_retrieval.serving.answers import as_json as plain
@@ -74,15 +82,20 @@ def search(
             click.echo(format_found(photo, found, ids))
     if as_json:
         click.echo(json.dumps(answers, indent=1))
-    file = Path(page)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(render_search(pages, searching.index), encoding="utf-8")
-    click.echo(f"page with pictures: {file}", err=as_json)
+    with writing(file) as temporary:
+        temporary.write_text(render_search(pages, searching.index), encoding="utf-8")
+    click.echo(f"page with pictures: {page}", err=as_json)
     unreadable = [f"{photo} ({problem})" for _, photo, found, problem in pages if found is None]
     if unreadable:
         raise click.ClickException(
             f"{len(unreadable)} of {len(photos)} photos could not be read: {', '.join(unreadable)}"
         )
+
+
+def _is_page(file: Path) -> bool:
+    """Tell whether a file is a page of an earlier search."""
+    with file.open("rb") as opened:
+        return MARK.encode() in opened.read(1024)
 
 
 def format_found(photo: str, found: Found, ids: list[str]) -> str:

@@ -6,6 +6,7 @@ strings without blanks or commas. A ranking has one line a query, `id,id id ...`
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,14 +118,11 @@ def write_text_ranking(
         ranking: int32 `[q, p]` index rows, -1 padded.
 
     Raises:
-        LandmarkRetrievalError: when the file cannot be written.
+        OSError: the file cannot be written.
     """
-    try:
-        with Path(path).open("w", newline="\n", encoding="utf-8", errors=UNDECODED) as file:
-            for name, row in zip(query_ids, ranking, strict=True):
-                file.write(f"{name},{' '.join([index_ids[i] for i in row[row >= 0].tolist()])}\n")
-    except OSError as error:
-        raise LandmarkRetrievalError(f"{path}: cannot be written: {error.strerror}") from error
+    with Path(path).open("w", newline="\n", encoding="utf-8", errors=UNDECODED) as file:
+        for name, row in zip(query_ids, ranking, strict=True):
+            file.write(f"{name},{' '.join([index_ids[i] for i in row[row >= 0].tolist()])}\n")
 
 
 def _fail(path: Path, line: int, message: str) -> NoReturn:
@@ -141,6 +139,9 @@ def _read_ids(path: Path, num_queries: int) -> tuple[list[bytes], list[_Block]]:
     blocks, start, first, at, number = [], 0, 1, 0, 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
+            at += len(line)
+            if number == 1:
+                line = line.removeprefix(BOM_UTF8)
             comma = line.find(b",")
             name = line[: max(comma, 0)].strip(BLANKS)
             if not name and line.strip(BLANKS):
@@ -150,7 +151,6 @@ def _read_ids(path: Path, num_queries: int) -> tuple[list[bytes], list[_Block]]:
                 _fail(path, number, f"has the id '{_shown(name)}' of line {line_of[name]}; ids must differ")
             if name:
                 line_of[name] = number
-            at += len(line)
             if at - start >= BLOCK:
                 blocks.append(_Block(start, at, first))
                 start, first = at, number + 1
