@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from landmark_retrieval.knn.neighbors import NeighborLists
 
@@ -368,6 +367,8 @@ def _fit_pairs(
 
 
 def _minimum(loss: Callable[[NDArray[np.float64]], float], start: list[float]) -> NDArray[np.float64]:
+    from scipy.optimize import minimize  # a search, which fits nothing, does not load it
+
     return np.asarray(minimize(loss, start, method="BFGS").x)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from landmark_retrieval import reporting
 from landmark_retrieval.collection import (
     SOURCE_ROW,
     DataSetConfig,
@@ -29,7 +28,7 @@ from landmark_retrieval.experiments.sweep import OPTIONS, HeldOut, SweepConfig, 
 from landmark_retrieval.graph import CsrGraph, EgtConfig, LabelBridgeConfig, TraversalConfig
 from landmark_retrieval.knn import KnnConfig, KnnGraph, gather
 from landmark_retrieval.pipelines.egt.nodes import plan_train_search
-from landmark_retrieval.reporting import VariantRun
+from landmark_retrieval.reporting import VariantRun, figures
 from landmark_retrieval.retrieval.stages import Searched
 from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardPlan, ShardStore
 
@@ -116,7 +115,7 @@ def choose_options(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 def plot_sweep(table: pd.DataFrame) -> Figure:
     """Draw mAP over the thresholds, and over the options of the label bridge."""
-    return reporting.plot_sweep(table)
+    return figures.plot_sweep(table)
 
 
 def describe_points(table: pd.DataFrame, data_set: DataSetConfig, facts: dict[str, str]) -> list[VariantRun]:

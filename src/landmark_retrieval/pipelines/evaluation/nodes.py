@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from landmark_retrieval import evaluation, reporting
+from landmark_retrieval import evaluation
 from landmark_retrieval.collection import (
     DataSetConfig,
     SplitRows,
@@ -48,11 +48,10 @@ from landmark_retrieval.reporting import (
     ReportConfig,
     VariantRun,
     VerifiedMatch,
-    as_png,
     change_counts,
     choose_pairs,
     extremes,
-    plot_changes,
+    figures,
     precisions,
     query_pages,
     render_report,
@@ -120,12 +119,12 @@ def write_ablation(
 
 def plot_ablation(ablation: pd.DataFrame) -> Figure:
     """Draw the ablation as bars."""
-    return reporting.plot_ablation(ablation)
+    return figures.plot_ablation(ablation)
 
 
 def plot_ablation_interactive(ablation: pd.DataFrame) -> go.Figure:
     """Draw the ablation as interactive bars."""
-    return reporting.plot_ablation_interactive(ablation)
+    return figures.plot_ablation_interactive(ablation)
 
 
 def describe_run(variant: Variant) -> Callable[..., VariantRun]:
@@ -144,9 +143,7 @@ def describe_run(variant: Variant) -> Callable[..., VariantRun]:
     ) -> VariantRun:
         seconds = stage_seconds["variants"].get(variant.name, float("nan"))
         plain = _plain(parameters)
-        figure = reporting.plot_average_precision(
-            average_precision(ranking.rows, relevant_index_rows(images))
-        )
+        figure = figures.plot_average_precision(average_precision(ranking.rows, relevant_index_rows(images)))
         return VariantRun(
             name=variant.name,
             parameters={"variant": variant.name, **plain, **options.model_dump(mode="json")},
@@ -202,7 +199,11 @@ def make_report(
     floor = floors(fits, verification.calibration.rerank)[int(rows.among_themselves)]
     tried = pairs.assign(probability=probabilities["probability"])
     gains = _gains(findings.rankings, list(scores), images, traversals, pairs)
-    figure = as_png(plot_changes(dict(zip(rankings, scores, strict=True)))) if has_truth(images) else b""
+    figure = (
+        figures.as_png(figures.plot_changes(dict(zip(rankings, scores, strict=True))))
+        if has_truth(images)
+        else b""
+    )
     content = ReportContent(
         pages,
         _pictures(pages, extreme_queries, gains, images, config.thumbnail_side),
@@ -222,7 +223,7 @@ def make_report(
         matches=_matches(pairs, images, local_features, verification, floor, config.matches),
         floor=floor,
         calibration=calibration_in_words(tried, images, fits, verification.calibration),
-        calibration_figure=as_png(plot_calibration(inliers_by_side(pairs, rows.query.stop), fits)),
+        calibration_figure=figures.as_png(plot_calibration(inliers_by_side(pairs, rows.query.stop), fits)),
         gains=gains,
         index_start=rows.index.start,
         landmarks=images["landmark"].fillna("").to_list(),
