@@ -9,12 +9,17 @@ from collections.abc import Collection, Mapping, Sequence
 from kedro.pipeline import Pipeline
 
 from landmark_retrieval import pipelines as packages
+from landmark_retrieval.pipelines.egt_sweep import pipeline as egt_sweep
 from landmark_retrieval.retrieval.variants import Variant, choose_variants
 
 STAGES = ("features", "knn_graph", "spatial_verification", "egt", "evaluation", "collection")
 
-INSTEAD = {"features": "own_features", "spatial_verification": "nearest_expansion"}
-"""Stages of a run from descriptors that were made elsewhere, by those whose place they take."""
+INSTEAD = {
+    "features": "own_features",
+    "spatial_verification": "nearest_expansion",
+    "egt_sweep": "own_egt_sweep",
+}
+"""Pipelines of a run from descriptors that were made elsewhere, by those whose place they take."""
 
 OF_PHOTOS = ("evaluation.make_report", "aggregated.")
 """How names of nodes begin that need photos, though their stage does not: the report, and local features."""
@@ -40,6 +45,7 @@ def register_pipelines(variants: Sequence[Variant] | None = None) -> dict[str, P
         for package in pkgutil.iter_modules(packages.__path__)
         if package.ispkg
     }
+    pipelines["own_egt_sweep"] = egt_sweep.create_own_pipeline(local_features=False)
     whole = sum((pipelines[stage] for stage in STAGES), start=Pipeline([]))
     ways = {
         variant.name: {node.name for node in whole.to_outputs(f"{variant.name}.metrics").nodes}

@@ -21,24 +21,35 @@ from landmark_retrieval.errors import LandmarkRetrievalError
 NUMBERS = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
 
 
+def random_network(architecture: str) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return dict(timm.create_model(architecture, num_classes=0).state_dict())
+
+
 @pytest.fixture(scope="module")
 def network() -> dict[str, torch.Tensor]:
-    torch.manual_seed(0)
-    return dict(timm.create_model("resnet18", num_classes=0).state_dict())
+    return random_network("resnet18")
 
 
-def gem_checkpoint(network: dict[str, torch.Tensor]) -> dict[str, Any]:
+def channels(network: dict[str, torch.Tensor]) -> int:
+    """Width of the last block of a ResNet."""
+    return max(len(value) for name, value in network.items() if name.startswith("layer4") and value.ndim)
+
+
+def gem_checkpoint(
+    network: dict[str, torch.Tensor], architecture: str = "resnet18", width: int = 8
+) -> dict[str, Any]:
     state = {}
     for name, value in network.items():
         first, _, rest = name.partition(".")
         state[f"features.{NUMBERS[first]}.{rest}"] = value
     state |= {
         "pool.p": torch.tensor([2.75]),
-        "whiten.weight": torch.randn(8, 512),
-        "whiten.bias": torch.randn(8),
+        "whiten.weight": torch.randn(width, channels(network)),
+        "whiten.bias": torch.randn(width),
     }
     meta = {
-        "architecture": "resnet18",
+        "architecture": architecture,
         "pooling": "gem",
         "mean": [0.485, 0.456, 0.406],
         "Lw": {"sfm": {"ss": {"m": np.ones((4, 1)), "P": np.eye(4)}}},
@@ -46,26 +57,36 @@ def gem_checkpoint(network: dict[str, torch.Tensor]) -> dict[str, Any]:
     return {"meta": meta, "state_dict": state}
 
 
-def dir_checkpoint(network: dict[str, torch.Tensor]) -> dict[str, Any]:
+def dir_checkpoint(
+    network: dict[str, torch.Tensor], architecture: str = "resnet18", width: int = 6
+) -> dict[str, Any]:
     state = {f"module.{name}": value for name, value in network.items()}
-    state |= {"module.adpool.p": torch.tensor([3.5]), "module.fc.weight": torch.randn(6, 512)}
-    state["module.fc.bias"] = torch.randn(6)
-    return {"state_dict": state, "model_options": {"arch": "resnet18_rmac", "pooling": "gem"}}
+    state["module.adpool.p"] = torch.tensor([3.5])
+    state["module.fc.weight"] = torch.randn(width, channels(network))
+    state["module.fc.bias"] = torch.randn(width)
+    return {"state_dict": state, "model_options": {"arch": f"{architecture}_rmac", "pooling": "gem"}}
 
 
-@pytest.mark.parametrize(("make", "power", "width"), [(gem_checkpoint, 2.75, 8), (dir_checkpoint, 3.5, 6)])
-def test_both_layouts(
-    network: dict[str, torch.Tensor], tmp_path: Path, make: Any, power: float, width: int
-) -> None:
-    checkpoint = make(network)
+@pytest.mark.parametrize(
+    ("architecture", "make", "power", "width"),
+    [
+        ("resnet18", gem_checkpoint, 2.75, 8),
+        ("resnet18", dir_checkpoint, 3.5, 6),
+        ("resnet101", gem_checkpoint, 2.75, 2048),  # in the shapes of gl18-tl-resnet101-gem-w
+    ],
+)
+def test_both_layouts(tmp_path: Path, architecture: str, make: Any, power: float, width: int) -> None:
+    network = random_network(architecture)
+    checkpoint = make(network, architecture, width)
     torch.save(checkpoint, tmp_path / "c.pth")
     result = CliRunner().invoke(
         cli, ["convert-checkpoint", str(tmp_path / "c.pth"), str(tmp_path / "c.safetensors")]
     )
     assert result.exit_code == 0, result.output
-    assert f"resnet18, power {power:.3f}, whitening layer {width} x 512" in result.output
+    size = f"{width} x {channels(network)}"
+    assert f"{architecture}, power {power:.3f}, whitening layer {size}" in result.output
     config = GlobalDescriptorConfig(
-        backbone=BackboneConfig(name="resnet18", weights="random"),
+        backbone=BackboneConfig(name=architecture, weights="random"),
         pooling=PoolingConfig(power=3.0),
         trained=True,
         trained_file=str(tmp_path / "c.safetensors"),
@@ -74,7 +95,7 @@ def test_both_layouts(
     trained = read_checkpoint(tmp_path / "c.pth")
     model = build_model(config, trained.as_whitening())
     # The same by hand: pooled features through the checkpoint's own layer.
-    reference = timm.create_model("resnet18", num_classes=0)
+    reference = timm.create_model(architecture, num_classes=0)
     reference.load_state_dict(network)
     images = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():

@@ -10,14 +10,16 @@ import pandas as pd
 import pytest
 
 from landmark_retrieval.collection.revisited import read_ground_truth
+from landmark_retrieval.descriptors import BlendConfig
 from landmark_retrieval.descriptors.files import DescriptorFile, read_descriptors
 from landmark_retrieval.descriptors.imported import (
     ImportConfig,
     check_descriptors,
     check_unit_rows,
-    half_whiten,
+    half_whitening,
     import_descriptors,
     match_ids,
+    read_own_descriptors,
 )
 from landmark_retrieval.descriptors.matrix import Descriptors, normalize_rows
 from landmark_retrieval.errors import LandmarkRetrievalError
@@ -50,7 +52,7 @@ def content(ids: list[str] | None, rows: np.ndarray | None = None) -> Descriptor
 )
 def test_rows_go_to_their_images(ids: list[str] | None, order: str, rows: list[int]) -> None:
     """By the ids where there are some, else by the order that is named."""
-    found = import_descriptors(content(ids), PHOTOS, IMAGES, ImportConfig(order=order))
+    found, _ = import_descriptors(content(ids), PHOTOS, IMAGES, ImportConfig(order=order))
     assert found.ids.tolist() == IMAGES["image_id"].tolist()
     assert np.asarray(found.matrix).argmax(axis=1).tolist() == rows
 
@@ -90,7 +92,7 @@ def test_rows_of_unknown_images_are_left_out_with_a_word(caplog: pytest.LogCaptu
     """A file may hold more images than the table."""
     rows = np.concatenate([np.eye(5, dtype=np.float32), np.ones((1, 5), np.float32)])
     with caplog.at_level(logging.WARNING):
-        found = import_descriptors(
+        found, _ = import_descriptors(
             content([*IMAGES["image_id"], "more"], rows), PHOTOS, IMAGES, ImportConfig()
         )
     assert "1 rows belong to no image" in caplog.text
@@ -128,7 +130,7 @@ def test_zero_rows_are_none_and_other_lengths_are_scaled(caplog: pytest.LogCaptu
     rows[4] = 0
     file = content(IMAGES["image_id"].tolist(), rows)
     with caplog.at_level(logging.WARNING):
-        found = import_descriptors(file, PHOTOS, IMAGES, ImportConfig())
+        found, _ = import_descriptors(file, PHOTOS, IMAGES, ImportConfig())
     assert "1 images are zero, such as 't1'" in caplog.text
     assert "not normalised (lengths 3 to 3)" in caplog.text
     np.testing.assert_array_equal(np.linalg.norm(found.matrix, axis=1), [1, 1, 1, 1, 0])
@@ -185,7 +187,7 @@ def test_published_descriptors_give_the_known_figures(shared_data_sets: Path) ->
     file = read_descriptors(root / "oxford_features.fvecs")
     for whitening, known in (("none", (28.89, 21.13, 4.60)), ("half", (30.04, 21.28, 4.34))):
         config = ImportConfig(order="sorted", whitening=whitening)
-        matrix = np.asarray(import_descriptors(file, images, images, config).matrix)
+        matrix = np.asarray(import_descriptors(file, images, images, config)[0].matrix)
         ranking = np.argsort(-(matrix[:queries] @ matrix[queries:].T), axis=1, kind="stable")
         metrics = evaluate_revisited(ranking.astype(np.int32), judged)
         found = [100 * metrics[f"mAP_{protocol}"] for protocol in ("easy", "medium", "hard")]
@@ -196,6 +198,23 @@ def test_half_whitening_makes_deviations_their_own_square_roots() -> None:
     """And leaves a dimension that does not vary as it is."""
     rows = np.random.default_rng(1).normal(size=(4000, 3)).astype(np.float32) * [16, 1, 0.25]
     rows = np.concatenate([rows, np.full((4000, 1), 7)], axis=1).astype(np.float32)
-    before, after = rows.std(axis=0), half_whiten(rows, rows).std(axis=0)
-    np.testing.assert_allclose(after[:3], np.sqrt(before[:3]), rtol=1e-3)
-    np.testing.assert_array_equal(half_whiten(rows, rows)[:, 3], 7)
+    whitened = rows / half_whitening(rows)
+    np.testing.assert_allclose(whitened.std(axis=0)[:3], np.sqrt(rows.std(axis=0)[:3]), rtol=1e-3)
+    np.testing.assert_array_equal(whitened[:, 3], 7)
+
+
+def test_a_descriptor_that_is_searched_for_goes_the_way_of_the_index(tmp_path: Path) -> None:
+    """Divided, scaled and blended alike; other numbers of files or of values are refused."""
+    random = np.random.default_rng(5)
+    files = [tmp_path / "a.npy", tmp_path / "b.npy"]
+    raw = [random.normal(size=(5, 3)) * [9, 1, 0.1], random.normal(size=(5, 2))]
+    for file, rows in zip(files, raw, strict=True):
+        np.save(file, rows)
+    config = ImportConfig(files=tuple(map(str, files)), whitening="half")
+    weights = BlendConfig(weights=(2.0, 1.0))
+    index, steps = read_own_descriptors(PHOTOS, IMAGES, config, weights)
+    rows = [PHOTOS["image_id"].tolist().index(image) for image in IMAGES["image_id"]]
+    np.testing.assert_allclose(steps.apply([part[rows] for part in raw], weights), index.matrix, atol=1e-6)
+    for parts in ([raw[0]], [raw[1], raw[0]]):
+        with pytest.raises(LandmarkRetrievalError, match="do not fit an index of 3 and 2"):
+            steps.apply(parts, weights)

@@ -15,15 +15,30 @@ from kedro_project import Project
 from landmark_retrieval.cli import cli
 from landmark_retrieval.collection import relevant_index_rows
 from landmark_retrieval.descriptors import normalize_rows
+from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation import average_precision
+from landmark_retrieval.retrieval import DescriptorSearch, read_run_index
+from variant_names import VARIANTS
 
 
 @pytest.fixture
 def own(project: Project) -> tuple[Project, np.ndarray]:
-    """A project without photos, and random descriptors in the order of its table."""
+    """A project without photos, and random descriptors in the order of its table: 5 landmarks and others."""
     shutil.rmtree(project.root / "photos" / "images")
-    ids = pd.read_csv(project.root / "photos" / "images.csv", dtype=str)["image_id"]
-    rows = np.random.default_rng(3).normal(size=(len(ids), 6)).astype(np.float32)
+    splits = ["train", "index", "query", "train", "index", "train", "index", "train", "train"]
+    table = pd.DataFrame(
+        [
+            (f"{split}_{landmark}_{number}", split, landmark)
+            for landmark in "abcde"
+            for number, split in enumerate(splits)
+        ]
+        + [(f"other_{number}", "index", "") for number in range(5)],
+        columns=["image_id", "split", "landmark"],
+    )
+    table.to_csv(project.root / "photos" / "images.csv", index=False)
+    random = np.random.default_rng(3)
+    centres = random.normal(size=(6, 6))[table["landmark"].map("abcde".find)]
+    rows = (centres + 0.8 * random.normal(size=centres.shape)).astype(np.float32)
     np.save(project.root / "mine.npy", rows)
     return project, rows
 
@@ -51,7 +66,51 @@ def test_a_run_from_own_descriptors(own: tuple[Project, np.ndarray]) -> None:
     assert rivals.loc["blend", "mAP_at_100"] == pytest.approx(truth)
     assert {"diffusion", "k-reciprocal", "alpha QE", "blend_qe_sv_egt"} <= set(rivals.index)
     assert {"diffusion", "blend", "blend_qe_sv_egt"} <= {run.info.run_name for run in project.mlflow_runs()}
+    _search(project, rows)
     _certify(project)
+    project.succeed("--pipelines", "egt_sweep,qe_variants", "--params", "descriptors=mine.npy")
+    with project.entered():
+        assert set(catalog.load("chosen_options")) == {"egt", "label_bridge"}
+        held_out, sweep = catalog.load("held_out.image_table"), catalog.load("egt_sweep")
+        kinds = catalog.load("qe_variants")["selection"].dropna()
+    assert set(held_out["image_id"]) <= set(images.loc[images["split"] == "train", "image_id"])
+    assert sweep["mAP_at_100"].between(0, 1).all()
+    assert set(kinds) == {"nearest"}  # nothing was verified
+
+
+def _search(project: Project, rows: np.ndarray) -> None:
+    """Queries find what the run found, by their id and by their row of the file; bad rows are refused."""
+    catalog = project.catalog({"descriptors": "mine.npy"})
+    with project.entered():
+        search = DescriptorSearch(read_run_index(catalog.load))
+        images = search.index.images
+        given = pd.read_csv("photos/images.csv", dtype=str)["image_id"].tolist()
+        for variant in VARIANTS:
+            ranking = catalog.load(f"{variant}.ranking").rows
+            for query, image_id in enumerate(images["image_id"].iloc[: len(ranking)]):
+                expected = images["image_id"].to_numpy()[len(ranking) + ranking[query][ranking[query] >= 0]]
+                known = search.find_known(image_id, 100, variant)
+                found = search.find(rows[given.index(image_id)], 100, variant)
+                for one in (known, found):
+                    assert [result.image_id for result in one.results] == expected.tolist()
+        of_index = images.loc[images["split"] == "index", "image_id"].iloc[0]
+        assert {result.landmark for result in search.find_known("train_a_0").results} & {"a"}
+        assert of_index not in {result.image_id for result in search.find_known(of_index, 100).results}
+        for row, message in ((np.ones(5), "5 numbers does not fit an index of 6"), (np.zeros(6), "is zero")):
+            with pytest.raises(LandmarkRetrievalError, match=message):
+                search.find(row)
+        np.save("asked.npy", rows[:2])
+        run = ["--env", "test", "--params", "descriptors=mine.npy"]
+        result = CliRunner().invoke(cli, ["search", "--descriptor", "asked.npy", "--id", given[0], *run])
+        assert result.exit_code == 0, result.output
+        assert [line.split(":")[0] for line in result.output.splitlines() if " results in " in line] == [
+            given[0],
+            "row 0",
+            "row 1",
+        ]
+        refused = CliRunner().invoke(cli, ["search", "--id", "nobody", *run])
+        assert "'nobody' is no image of the table" in refused.output
+        assert CliRunner().invoke(cli, ["search", *run]).exit_code == 2
 
 
 def _certify(project: Project) -> None:
@@ -75,7 +134,7 @@ def _certify(project: Project) -> None:
     ("option", "message"),
     [
         ("gone.npy", r"gone\.npy: there is no such file"),
-        ("short.npy", r"short\.npy: 13 rows, but the image table has 14 images.*one row fewer"),
+        ("short.npy", r"short\.npy: 49 rows, but the image table has 50 images.*one row fewer"),
     ],
 )
 def test_files_that_do_not_fit_end_a_run_in_one_line(

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from landmark_retrieval.retrieval import PhotoSearch
+    from landmark_retrieval.descriptors import BlendConfig
+    from landmark_retrieval.descriptors.imported import ImportSteps
+    from landmark_retrieval.retrieval import DescriptorSearch, PhotoSearch
 
 
 def index_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -30,15 +32,49 @@ def open_index(env: str | None, params: dict[str, Any]) -> tuple[PhotoSearch, st
     Raises:
         LandmarkRetrievalError: there is none, it is incomplete, or it was made with other parameters.
     """
+    from landmark_retrieval.collection import DataSetConfig
+    from landmark_retrieval.descriptors import DESCRIPTORS
+    from landmark_retrieval.retrieval import PhotoSearch, read_index
+
+    load = _loader(env, params)
+    name = DataSetConfig.model_validate(load("params:data_set")).name
+    return PhotoSearch(read_index(load, DESCRIPTORS)), name
+
+
+def open_descriptors(
+    env: str | None, params: dict[str, Any]
+) -> tuple[DescriptorSearch, ImportSteps | None, BlendConfig]:
+    """Return a search by descriptors in the index that `kedro run` made with the same options.
+
+    Args:
+        env: configuration environment.
+        params: runtime parameters.
+
+    Returns:
+        The search; what was done to the files of descriptors that the index was made of, None for an index of
+        photos; and how they are blended.
+
+    Raises:
+        LandmarkRetrievalError: as `open_index`.
+    """
+    from landmark_retrieval.descriptors import BlendConfig
+    from landmark_retrieval.descriptors.imported import ImportConfig
+    from landmark_retrieval.retrieval import DescriptorSearch, read_run_index
+
+    load = _loader(env, params)
+    own = ImportConfig.model_validate(load("params:descriptors"))
+    steps = load("import_steps") if own.files else None
+    return DescriptorSearch(read_run_index(load)), steps, BlendConfig.model_validate(load("params:blend"))
+
+
+def _loader(env: str | None, params: dict[str, Any]) -> Callable[[str], Any]:
+    """Return what loads artifacts and parameters of a run with these options by their names."""
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
     from kedro.io import DatasetError
 
-    from landmark_retrieval.collection import DataSetConfig
     from landmark_retrieval.commands.environments import check_environment
-    from landmark_retrieval.descriptors import DESCRIPTORS
     from landmark_retrieval.errors import LandmarkRetrievalError
-    from landmark_retrieval.retrieval import PhotoSearch, read_index
 
     bootstrap_project(Path.cwd())
     check_environment(env)
@@ -56,5 +92,4 @@ def open_index(env: str | None, params: dict[str, Any]) -> tuple[PhotoSearch, st
         except DatasetError as error:
             raise LandmarkRetrievalError(str(error.__cause__ or error)) from error
 
-    name = DataSetConfig.model_validate(load("params:data_set")).name
-    return PhotoSearch(read_index(load, DESCRIPTORS)), name
+    return load

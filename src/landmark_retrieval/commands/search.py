@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from landmark_retrieval.commands.errors import plain_errors
-from landmark_retrieval.commands.index import index_options, open_index
+from landmark_retrieval.commands.index import index_options, open_descriptors, open_index
 from landmark_retrieval.commands.output import check_output, force_option, writing
 
 if TYPE_CHECKING:
@@ -21,7 +23,13 @@ MARK = '<meta name="generator" content="landmark_retrieval search">'
 
 
 @click.command()
-@click.argument("photos", nargs=-1, required=True, metavar="PHOTO...", type=click.Path(dir_okay=False))
+@click.argument("photos", nargs=-1, metavar="PHOTO...", type=click.Path(dir_okay=False))
+@click.option(
+    "--descriptor",
+    metavar="FILE",
+    help="Search by the rows of a file of descriptors; of several files (A:B) where the index is.",
+)
+@click.option("--id", "ids", multiple=True, metavar="IMAGE_ID", help="Search by an image of the table.")
 @index_options
 @click.option(
     "--results", default=10, show_default=True, type=click.IntRange(1, 100), help="Results a photo."
@@ -41,6 +49,8 @@ MARK = '<meta name="generator" content="landmark_retrieval search">'
 @plain_errors
 def search(
     photos: tuple[str, ...],
+    descriptor: str | None,
+    ids: tuple[str, ...],
     env: str | None,
     params: dict[str, Any],
     results: int,
@@ -53,19 +63,25 @@ def search(
 
     Nothing is built anew: the photo goes through the steps of a query. Each result says why it was found: its
     similarity, the inliers of its match with the photo, and the trusted path that led to it. Give the --env
-    and --params of the run.
+    and --params of the run. In place of photos give descriptors (--descriptor) or images of the table (--id);
+    then no page is written.
     """
     from landmark_retrieval.retrieval.variants import variant_of
 
     if variant is not None:
         variant_of(variant)  # a misspelt name is refused before an index is opened
+    if bool(photos) == bool(descriptor or ids):
+        raise click.UsageError("give photos, or else --descriptor FILE or --id IMAGE_ID")
+    if not photos:
+        _print(*_search_descriptors(descriptor, ids, env, params, results, variant), as_json)
+        return
     file = check_output(page, photos, _is_page, force, PAGE)
     searching, _ = open_index(env, params)
     from landmark_retrieval.images import UnreadableImageError, load_image
     from landmark_retrieval.serving.answers import as_json as plain
     from landmark_retrieval.serving.page import render_search
 
-    ids = searching.index.ids
+    known = searching.index.ids
     pages: list[tuple[str, str, Found | None, str]] = []
     answers = {}
     for photo in photos:
@@ -77,9 +93,9 @@ def search(
             answers[photo] = {"error": str(error)}
             continue
         pages.append((Path(photo).name, photo, found, ""))
-        answers[photo] = plain(found, ids)
+        answers[photo] = plain(found, known)
         if not as_json:
-            click.echo(format_found(photo, found, ids))
+            click.echo(format_found(photo, found, known))
     if as_json:
         click.echo(json.dumps(answers, indent=1))
     with writing(file) as temporary:
@@ -98,8 +114,41 @@ def _is_page(file: Path) -> bool:
         return MARK.encode() in opened.read(1024)
 
 
+def _search_descriptors(
+    descriptor: str | None,
+    ids: tuple[str, ...],
+    env: str | None,
+    params: dict[str, Any],
+    results: int,
+    variant: str | None,
+) -> tuple[dict[str, Found], list[str]]:
+    """Return what is found by each row of files and by each image of the table, and all image ids."""
+    from landmark_retrieval.descriptors.files import read_descriptors
+
+    searching, steps, blend = open_descriptors(env, params)
+    found = {name: searching.find_known(name, results, variant) for name in ids}
+    if descriptor is not None:
+        files = [read_descriptors(file) for file in descriptor.split(os.pathsep)]
+        names, parts = files[0].ids, [file.matrix for file in files]
+        rows = steps.apply(parts, blend) if steps is not None else parts[0]
+        for number, row in enumerate(rows):
+            name = f"row {number}" if names is None else str(names[number])
+            found[name] = searching.find(row, results, variant)
+    return found, searching.index.ids
+
+
+def _print(found: Mapping[str, Found], ids: list[str], as_json: bool) -> None:
+    from landmark_retrieval.serving.answers import as_json as plain
+
+    if as_json:
+        click.echo(json.dumps({name: plain(one, ids) for name, one in found.items()}, indent=1))
+    else:
+        for name, one in found.items():
+            click.echo(format_found(name, one, ids))
+
+
 def format_found(photo: str, found: Found, ids: list[str]) -> str:
-    """Return the results of one photo as text, a line each.
+    """Return the results of one photo or descriptor as text, a line each.
 
     Args:
         photo: its name.

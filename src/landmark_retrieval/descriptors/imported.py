@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -19,7 +20,14 @@ from pydantic import field_validator, model_validator
 
 from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.descriptors.files import DescriptorFile, read_descriptors
-from landmark_retrieval.descriptors.matrix import BLOCK_ROWS, BlendConfig, Descriptors, blend, check_ids
+from landmark_retrieval.descriptors.matrix import (
+    BLOCK_ROWS,
+    BlendConfig,
+    Descriptors,
+    blend,
+    check_ids,
+    normalize_rows,
+)
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import content_digest
 
@@ -69,9 +77,46 @@ class ImportConfig(Configuration):
         return {file: content_digest(Path(file).expanduser()) for file in self.files}
 
 
+@dataclass(frozen=True, eq=False)
+class ImportSteps:
+    """What was done to the rows of the files, to do the same to a descriptor that is searched for.
+
+    Attributes:
+        widths: int64 `[files]` numbers of a row of each file.
+        divisors: float64 `[sum of widths]` by which numbers are divided before rows are scaled to length 1.
+    """
+
+    widths: NDArray[np.int64]
+    divisors: NDArray[np.float64]
+
+    def apply(self, parts: Sequence[NDArray[Any]], weights: BlendConfig) -> NDArray[np.float32]:
+        """Return descriptors as the index has them.
+
+        Args:
+            parts: `[n, d]`, one for each file, in their order.
+            weights: of the blend of several files.
+
+        Raises:
+            LandmarkRetrievalError: there are more or fewer parts than files, or rows of another length.
+        """
+        found, wanted = [part.shape[1] for part in parts], self.widths.tolist()
+        if found != wanted or len({len(part) for part in parts}) != 1:
+            raise LandmarkRetrievalError(
+                f"descriptors of {_counted(found)} numbers do not fit an index of {_counted(wanted)}: give "
+                "as many files as the index was made of, in their order, with the same rows"
+            )
+        ids = np.arange(len(parts[0])).astype(str)
+        divisors = np.split(self.divisors, np.cumsum(self.widths)[:-1])
+        rows = [
+            Descriptors(ids, normalize_rows((np.asarray(part, np.float32) / by).astype(np.float32)))
+            for part, by in zip(parts, divisors, strict=True)
+        ]
+        return np.asarray(blend(rows, weights).matrix).astype(np.float32)
+
+
 def read_own_descriptors(
     photos: pd.DataFrame, images: pd.DataFrame, config: ImportConfig, weights: BlendConfig | None = None
-) -> Descriptors:
+) -> tuple[Descriptors, ImportSteps]:
     """Read all files, put each in the order of the image table, and blend them.
 
     Args:
@@ -85,16 +130,18 @@ def read_own_descriptors(
     """
     if not config.files:
         raise LandmarkRetrievalError("no descriptors are given: name a file with `--params descriptors=FILE`")
-    parts = [
-        import_descriptors(read_descriptors(file, config.ids), photos, images, config)
-        for file in config.files
-    ]
-    return blend(parts, weights)
+    parts, divisors = [], []
+    for file in config.files:
+        part, by = import_descriptors(read_descriptors(file, config.ids), photos, images, config)
+        parts.append(part)
+        divisors.append(by)
+    widths = np.array([len(by) for by in divisors], np.int64)
+    return blend(parts, weights), ImportSteps(widths, np.concatenate(divisors))
 
 
 def import_descriptors(
     file: DescriptorFile, photos: pd.DataFrame, images: pd.DataFrame, config: ImportConfig
-) -> Descriptors:
+) -> tuple[Descriptors, NDArray[np.float64]]:
     """Put the rows of a file in the order of the image table, whitened and normalised.
 
     Args:
@@ -104,7 +151,8 @@ def import_descriptors(
         config: order of rows without ids, and whitening.
 
     Returns:
-        Float32 rows of unit length, a row for every image of `images`; zero rows stay zero ("none").
+        Float32 rows of unit length, a row for every image of `images`; zero rows stay zero ("none"). And by
+        what each number was divided before, float64 `[d]`.
 
     Raises:
         LandmarkRetrievalError: images without a row, rows of unknown images in a file without ids, an id
@@ -114,24 +162,25 @@ def import_descriptors(
     ids = images["image_id"].to_numpy(dtype=str)
     matrix = np.array(file.matrix[rows], dtype=np.float32)
     _check_finite(file, matrix, ids)
+    divisors = np.ones(matrix.shape[1])
     if config.whitening == "half":
-        matrix = half_whiten(matrix, matrix[images["split"].to_numpy(dtype=str) == "index"])
-    return Descriptors(ids, _normalised(file, matrix, ids, config))
+        divisors = half_whitening(matrix[images["split"].to_numpy(dtype=str) == "index"])
+        matrix = (matrix / divisors).astype(np.float32)
+    return Descriptors(ids, _normalised(file, matrix, ids, config)), divisors
 
 
-def half_whiten(matrix: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Divide every dimension by the square root of its standard deviation.
+def half_whitening(reference: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the square root of the standard deviation of every dimension, float64 `[d]`, to divide by.
 
     A compromise between descriptors as they are, whose first dimensions outweigh all others after a PCA, and
     full whitening, which lifts the noise of the last ones to the same weight.
 
     Args:
-        matrix: float32 `[n, d]`.
         reference: float32 `[m, d]`, of which the deviations are taken; a dimension that does not vary there
             is left as it is.
     """
     deviation = reference.std(axis=0, dtype=np.float64)
-    return (matrix / np.sqrt(np.where(deviation > 0, deviation, 1.0))).astype(np.float32)
+    return np.sqrt(np.where(deviation > 0, deviation, 1.0))
 
 
 def check_unit_rows(matrix: NDArray[Any], what: str) -> None:
@@ -324,6 +373,10 @@ def _normalised(
         )
     scaled: NDArray[np.float32] = np.divide(matrix, lengths, out=np.zeros_like(matrix), where=lengths > 0)
     return scaled
+
+
+def _counted(widths: Sequence[int]) -> str:
+    return " and ".join(map(str, widths))
 
 
 def _listed(names: NDArray[np.str_]) -> str:

@@ -41,6 +41,20 @@ class QeVariantsConfig(Configuration):
     variants: dict[str, ExpansionConfig] = Field(min_length=1)
     length: int = Field(default=100, ge=1)
 
+    def without_verification(self) -> QeVariantsConfig:
+        """Return the variants that need no verified pairs.
+
+        Raises:
+            LandmarkRetrievalError: there is none.
+        """
+        nearest = {name: one for name, one in self.variants.items() if one.selection == "nearest"}
+        if not nearest:
+            raise LandmarkRetrievalError(
+                "qe_variants.variants: all expand by verified images, and no photos were compared; give one "
+                "`selection: nearest`"
+            )
+        return self.model_copy(update={"variants": nearest})
+
 
 @dataclass(frozen=True, eq=False)
 class Described:

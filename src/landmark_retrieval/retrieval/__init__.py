@@ -1,6 +1,23 @@
 """Finding a new photo in an index that is already built, by the same steps as a query of a run."""
 
-from landmark_retrieval.retrieval.index import DescriptorSteps, SearchIndex, read_index
-from landmark_retrieval.retrieval.photo import Found, PhotoSearch, Result
+from landmark_retrieval.retrieval.index import (
+    DescriptorSteps,
+    RunIndex,
+    SearchIndex,
+    read_index,
+    read_run_index,
+)
+from landmark_retrieval.retrieval.photo import PhotoSearch
+from landmark_retrieval.retrieval.search import DescriptorSearch, Found, Result
 
-__all__ = ["DescriptorSteps", "Found", "PhotoSearch", "Result", "SearchIndex", "read_index"]
+__all__ = [
+    "DescriptorSearch",
+    "DescriptorSteps",
+    "Found",
+    "PhotoSearch",
+    "Result",
+    "RunIndex",
+    "SearchIndex",
+    "read_index",
+    "read_run_index",
+]

@@ -28,7 +28,7 @@ from landmark_retrieval.evaluation.ranking import RankingConfig
 from landmark_retrieval.graph import CsrGraph, LabelBridge, TraversalConfig
 from landmark_retrieval.graph.label_evidence import LabelEvidence
 from landmark_retrieval.graph.trusted import verified_graphs
-from landmark_retrieval.knn import KnnConfig
+from landmark_retrieval.knn import KnnConfig, KnnGraph
 from landmark_retrieval.local_features import (
     LocalFeaturesConfig,
     LocalFeatureStore,
@@ -63,6 +63,7 @@ class IndexedGraph:
 
     Attributes:
         descriptors: of all rows of the table, `[queries + n + train, d]`.
+        neighbors: of queries and index images, re-ranked where pairs were verified.
         expansion: parameters by which a photo's descriptor is expanded before it is searched; None for none.
         index_graph: undirected graph of the index images, where a variant ranks it.
         evidence: what labels prove, likewise.
@@ -71,6 +72,7 @@ class IndexedGraph:
     """
 
     descriptors: NDArray[np.floating[Any]]
+    neighbors: KnnGraph
     expansion: ExpansionConfig | None
     index_graph: CsrGraph | None
     evidence: LabelEvidence | None
@@ -78,42 +80,26 @@ class IndexedGraph:
 
 
 @dataclass(frozen=True, eq=False)
-class SearchIndex:
-    """All artifacts of a run that a search reads; matrices may be memory-mapped.
+class RunIndex:
+    """What every search in the index of a run reads; matrices may be memory-mapped.
 
     Attributes:
         images: the prepared image table.
         variants: of the run, in the order of the ablation.
-        steps: one for each global descriptor of the blend.
-        blend: how they are joined.
         graphs: by name, what is kept of each variant that searches for itself.
-        local_features: how local features are extracted.
-        local_pca: the projection of local descriptors that was learned.
-        features: stored local features of all rows of the table.
-        codebook: words and axes of aggregated local features.
-        aggregated: aggregated local features of the index, `[n, e]`.
         knn: parameters of all searches.
-        verification: parameters without open values.
-        inlier_fits: what inliers prove, for either kind of pairs.
-        trusted: index images that trusted edges link to each index image.
+        compared: whether any photos were compared by local features.
+        trusted: trusted edges from each query to index images, and from each index image to others.
         traversal: settled parameters of all traversals.
         ranking: parameters.
     """
 
     images: pd.DataFrame
     variants: Sequence[Variant]
-    steps: Sequence[DescriptorSteps]
-    blend: BlendConfig
     graphs: Mapping[str, IndexedGraph]
-    local_features: LocalFeaturesConfig
-    local_pca: Whitening
-    features: LocalFeatureStore
-    codebook: Codebook
-    aggregated: NDArray[np.floating[Any]]
     knn: KnnConfig
-    verification: VerificationConfig
-    inlier_fits: Mapping[str, InlierFit]
-    trusted: CsrGraph
+    compared: bool
+    trusted: tuple[CsrGraph, CsrGraph]
     traversal: TraversalConfig
     ranking: RankingConfig
 
@@ -133,8 +119,35 @@ class SearchIndex:
         return landmark_of(self.images)[self.rows.train]
 
 
+@dataclass(frozen=True, eq=False)
+class SearchIndex(RunIndex):
+    """All artifacts of a run that a search for a photo reads.
+
+    Attributes:
+        steps: one for each global descriptor of the blend.
+        blend: how they are joined.
+        local_features: how local features are extracted.
+        local_pca: the projection of local descriptors that was learned.
+        features: stored local features of all rows of the table.
+        codebook: words and axes of aggregated local features.
+        aggregated: aggregated local features of the index, `[n, e]`.
+        verification: parameters without open values.
+        inlier_fits: what inliers prove, for either kind of pairs.
+    """
+
+    steps: Sequence[DescriptorSteps]
+    blend: BlendConfig
+    local_features: LocalFeaturesConfig
+    local_pca: Whitening
+    features: LocalFeatureStore
+    codebook: Codebook
+    aggregated: NDArray[np.floating[Any]]
+    verification: VerificationConfig
+    inlier_fits: Mapping[str, InlierFit]
+
+
 def read_index(load: Callable[[str], Any], descriptors: Sequence[str]) -> SearchIndex:
-    """Gather the index of a finished run.
+    """Gather what a search for photos needs of a finished run.
 
     Args:
         load: gives a data set of the catalog, or parameters (`params:...`), by name.
@@ -144,7 +157,7 @@ def read_index(load: Callable[[str], Any], descriptors: Sequence[str]) -> Search
         LandmarkRetrievalError: artifacts do not belong together, or were made with other parameters than
             those that `load` gives: a photo would be described in another way than the index.
     """
-    images = load("image_table")
+    run = read_run_index(load)
     steps = []
     for name in descriptors:
         config = _parameters(load, name, GlobalDescriptorConfig)
@@ -158,39 +171,54 @@ def read_index(load: Callable[[str], Any], descriptors: Sequence[str]) -> Search
     verification = _parameters(load, "verification", VerificationConfig)
     pairs = load("verified_pairs")
     _refuse_other("verification", pairs.attrs, pair_parameters(features, verification))
-    knn = _parameters(load, "knn", KnnConfig)
+    aggregated = load("aggregated.descriptors")
+    check_ids(aggregated, run.images)
+    return SearchIndex(
+        **vars(run),
+        steps=steps,
+        blend=_parameters(load, "blend", BlendConfig),
+        local_features=local,
+        local_pca=pca,
+        features=features,
+        codebook=load("aggregated.codebook"),
+        aggregated=aggregated.part(run.rows.index),
+        verification=verification.resolve(features.extractor),
+        inlier_fits=from_plain(load("inlier_fits")),
+    )
+
+
+def read_run_index(load: Callable[[str], Any]) -> RunIndex:
+    """Gather what every search needs of a finished run, also of one that had no photos.
+
+    Args:
+        load: gives a data set of the catalog, or parameters (`params:...`), by name.
+
+    Raises:
+        LandmarkRetrievalError: artifacts do not belong together, or neighbours were searched with other
+            parameters than those that `load` gives.
+    """
+    images, knn = load("image_table"), _parameters(load, "knn", KnnConfig)
     built_with = load("blend.neighbor_shards").manifest().get("parameters", {})
     _refuse_other("knn", built_with, knn.content())
     variants = choose_variants(load("params:variants"))
     rows, tried = SplitRows.from_table(images), load("pair_probabilities")
     traversal: TraversalConfig = load("traversal_options")
-    aggregated = load("aggregated.descriptors")
-    check_ids(aggregated, images)
-    _, trusted = verified_graphs(
-        tried["row_a"],
-        tried["row_b"],
-        tried["probability"].to_numpy(),
-        rows.query.stop,
-        rows.index.stop - rows.index.start,
-        traversal.egt.trust,
-    )
-    return SearchIndex(
+    return RunIndex(
         images=images,
         variants=variants,
-        steps=steps,
-        blend=_parameters(load, "blend", BlendConfig),
         graphs={
             graph.name: _indexed(load, graph, variants, images) for graph in graphs_of((BLEND, *variants))
         },
-        local_features=local,
-        local_pca=pca,
-        features=features,
-        codebook=load("aggregated.codebook"),
-        aggregated=aggregated.part(rows.index),
         knn=knn,
-        verification=verification.resolve(features.extractor),
-        inlier_fits=from_plain(load("inlier_fits")),
-        trusted=trusted,
+        compared=not tried.empty,
+        trusted=verified_graphs(
+            tried["row_a"],
+            tried["row_b"],
+            tried["probability"].to_numpy(),
+            rows.query.stop,
+            rows.index.stop - rows.index.start,
+            traversal.egt.trust,
+        ),
         traversal=traversal,
         ranking=_parameters(load, "ranking", RankingConfig),
     )
@@ -206,6 +234,7 @@ def _indexed(
     check_ids(descriptors, images)
     return IndexedGraph(
         descriptors=descriptors.part(slice(0, len(images))),
+        neighbors=load(f"{graph.name}.knn_graph"),
         expansion=_parameters(load, graph.expansion, ExpansionConfig) if graph.expansion else None,
         index_graph=load(f"{graph.name}.index_graph") if ranking else None,
         evidence=load(f"{graph.name}.label_evidence") if labelled else None,

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from landmark_retrieval.collection import NO_LANDMARK, landmark_names, landmark_of
 from landmark_retrieval.descriptors import Descriptors, blend, build_model, describe_images, whiten_rows
 from landmark_retrieval.descriptors.aggregated import describe_features
 from landmark_retrieval.descriptors.extraction import Undescribed
-from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.graph import LabelBridge, Step, Traversal, explain_edge, label_hubs, trusted_path
-from landmark_retrieval.graph.egt import Hubs
 from landmark_retrieval.graph.graph import CsrGraph
-from landmark_retrieval.graph.label_bridge import vote_queries
-from landmark_retrieval.graph.label_evidence import own_similarity
 from landmark_retrieval.graph.trusted import verified_graphs
 from landmark_retrieval.images import (
     TURNS,
@@ -31,69 +24,21 @@ from landmark_retrieval.images import (
     turned_source,
 )
 from landmark_retrieval.knn import KnnGraph, NeighborLists
-from landmark_retrieval.knn.matrix import content_digest
 from landmark_retrieval.local_features import LocalFeatures
 from landmark_retrieval.local_features.extraction import build_extractor, extract_features
-from landmark_retrieval.retrieval.evidence import TRAIN_NEIGHBORS, given_labels, label_posterior
 from landmark_retrieval.retrieval.index import SearchIndex
+from landmark_retrieval.retrieval.search import Found, IndexSearch, Result
 from landmark_retrieval.retrieval.stages import (
-    Searched,
     Verified,
     expand,
-    rank_blend,
-    ranking_of,
     rerank,
     verify,
 )
-from landmark_retrieval.retrieval.variants import BLEND, Variant, variant_of
+from landmark_retrieval.retrieval.variants import BLEND
 from landmark_retrieval.verification.calibration import NEVER, SIDES, InlierFit
 from landmark_retrieval.verification.candidates import AGGREGATED, CandidateList, admit_verified, descend
 from landmark_retrieval.verification.candidates import BLEND as BLEND_LIST
 from landmark_retrieval.verification.orientation import CANDIDATES, likeliest_partners, settle
-
-
-@dataclass(frozen=True)
-class Result:
-    """One image that was found, and why.
-
-    Attributes:
-        row: table row.
-        image_id: its id.
-        landmark: name of its landmark, empty where not known.
-        similarity: inner product with the photo's (expanded) descriptor, where it is among its neighbours.
-        inliers: of its match with the photo, where the two were compared.
-        verified: whether the inliers reach the floor.
-        proposed_by: at which place, from 1, the lists of candidates have it.
-        turn: degrees, counter-clockwise, by which the photo was turned to be like the collection; keypoints
-            and homographies stay those of the photo as it is.
-        path: the edges from the photo to it; a single one for a direct neighbour, none for variants that do
-            not traverse the graph.
-    """
-
-    row: int
-    image_id: str
-    landmark: str
-    similarity: float | None
-    inliers: int | None
-    verified: bool
-    proposed_by: Mapping[str, int]
-    turn: int
-    path: Sequence[Step]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What was found for one photo.
-
-    Attributes:
-        results: best first.
-        seconds: that the search took.
-        label: name of the landmark that the train images voted for, empty for none.
-    """
-
-    results: Sequence[Result]
-    seconds: float
-    label: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +60,7 @@ class _Standing:
     inliers: dict[int, int] = field(default_factory=dict)
 
 
-class PhotoSearch:
+class PhotoSearch(IndexSearch[SearchIndex]):
     """Finds photos in an index; keeps what is the same for all of them.
 
     Args:
@@ -123,14 +68,7 @@ class PhotoSearch:
     """
 
     def __init__(self, index: SearchIndex) -> None:
-        self.index = index
-        self._names = landmark_names(index.images)
-        self._landmarks = landmark_of(index.images)
-        self._digests: dict[int, str] = {}
-        self._hubs: dict[str, Hubs] = {}
-        graphs = index.graphs.items()
-        self._index_rows = {name: graph.descriptors[index.rows.index] for name, graph in graphs}
-        self._train_rows = {name: graph.descriptors[index.rows.train] for name, graph in graphs}
+        super().__init__(index)
         # Networks are loaded here and not with the first photo.
         for steps in index.steps:
             build_model(steps.config, steps.region_whitening)
@@ -165,13 +103,10 @@ class PhotoSearch:
             searched = self._index_rows[chosen.graph]
             neighbors = self._admit(self._search(descriptor, searched), descriptor, searched, verified)
             ranked = rerank(neighbors, verified)
-        found, bridge = self._rank(chosen, ranked, descriptor, verified)
-        rows = ranking_of(found, index.ranking.length).rows[0, :results]
-        traversal = found if isinstance(found, Traversal) else None
-        explain = _Explanations(self, standing, nearest, neighbors, verified, traversal, bridge)
-        shown = [explain.result(position, int(row)) for position, row in enumerate(rows) if row >= 0]
-        label = NO_LANDMARK if bridge is None else int(bridge.queries.label[0])
-        return Found(shown, time.perf_counter() - start, self.name_of(label))
+        trusted = None if verified is None else (self._trusted(verified), index.trusted[1])
+        shown, label = self._ranked(chosen, ranked, neighbors, descriptor, trusted, results)
+        explain = _Explanations(self, standing, nearest, verified)
+        return Found([explain.result(one) for one in shown], time.perf_counter() - start, label)
 
     def describe(self, photo: Source) -> NDArray[np.float32]:
         """Return the blended descriptor of a photo, float32 `[1, d]`.
@@ -187,73 +122,6 @@ class PhotoSearch:
             whitened = whiten_rows(raw, steps.whitening, steps.config.storage)
             parts.append(Descriptors(np.array([""]), whitened))
         return np.asarray(blend(parts, self.index.blend).matrix).astype(np.float32)
-
-    def name_of(self, landmark: int) -> str:
-        """Return the name of a landmark, empty for none."""
-        return "" if landmark == NO_LANDMARK else self._names.get(landmark, str(landmark))
-
-    def landmark_of(self, row: int) -> str:
-        """Return the name of the landmark of a table row, empty for none."""
-        return self.name_of(int(self._landmarks[row]))
-
-    @property
-    def names(self) -> dict[int, str]:
-        """Names of all landmarks by number."""
-        return self._names
-
-    def _variant(self, name: str | None) -> Variant:
-        """Return a variant of the run by its name."""
-        variants = self.index.variants
-        chosen = variants[-1] if name is None else variant_of(name)
-        if chosen not in variants:
-            made = ", ".join(variant.name for variant in variants)
-            raise LandmarkRetrievalError(f"variant '{chosen.name}' was not made by the run, only {made}")
-        return chosen
-
-    def _search(
-        self, descriptor: NDArray[np.float32], rows: NDArray[np.floating], k: int | None = None
-    ) -> NeighborLists:
-        config = self.index.knn if k is None else self.index.knn.model_copy(update={"k": k})
-        digest = None
-        if config.approximate is not None:
-            # A run's matrix is large: read for its digest once, not with every photo.
-            digest = self._digests.get(id(rows)) or content_digest(rows)
-            self._digests[id(rows)] = digest
-        return rank_blend(descriptor, rows, config, digest)
-
-    def _rank(
-        self,
-        variant: Variant,
-        neighbors: NeighborLists,
-        descriptor: NDArray[np.float32],
-        verified: Verified | None,
-    ) -> tuple[NeighborLists | Traversal, LabelBridge | None]:
-        """Return the ranking by a variant, and the labels that it used, the photo's among them."""
-        graph = self.index.graphs[variant.graph]
-        if variant.rank is None or graph.index_graph is None:
-            return neighbors, None
-        rows, options = self._index_rows[variant.graph], self.index.traversal
-        trusted = None if verified is None else (self._trusted(verified), self.index.trusted)
-        searched = Searched(neighbors, graph.index_graph, options, descriptor, rows, trusted)
-        if not variant.uses_labels or graph.bridge is None or graph.evidence is None:
-            return variant.rank(searched), None
-        config, train, labels = options.label_bridge, self._train_rows[variant.graph], self.index.train_labels
-        if config.precedence == "always":
-            nearest = self._search(descriptor, train, max(1, min(config.most_votes, len(train))))
-            votes = vote_queries(nearest, labels, config)
-            if variant.graph not in self._hubs:
-                self._hubs[variant.graph] = label_hubs(graph.bridge, config, rows)
-            searched = dataclasses.replace(searched, hubs=self._hubs[variant.graph], votes=votes)
-        elif not graph.evidence.fitted:
-            return variant.rank(searched), None
-        else:
-            nearest = self._search(descriptor, train, max(1, min(TRAIN_NEIGHBORS, len(train))))
-            own, model = own_similarity(neighbors.weights), graph.evidence.model
-            posterior = label_posterior(nearest, own, labels, model)
-            votes = given_labels(posterior.given(options.egt.trust), nearest, labels)
-            evidence = dataclasses.replace(graph.evidence, asked=posterior)
-            searched = dataclasses.replace(searched, evidence=evidence)
-        return variant.rank(searched), dataclasses.replace(graph.bridge, queries=votes)
 
     @property
     def floor(self) -> int:
@@ -272,7 +140,7 @@ class PhotoSearch:
 
     def _trusted(self, verified: Verified) -> CsrGraph:
         """Return the trusted edges of the photo."""
-        pairs, count = verified.pairs, len(self.index.trusted)
+        pairs, count = verified.pairs, len(self.index.trusted[1])
         probabilities = self._fit.probabilities(pairs["inliers"])
         trust = self.index.traversal.egt.trust
         return verified_graphs(pairs["row_a"], pairs["row_b"], probabilities, 1, count, trust)[0]
@@ -367,40 +235,23 @@ class PhotoSearch:
 
 @dataclass(frozen=True, eq=False)
 class _Explanations:
-    """Looks up why each result was found."""
+    """Looks up what verification says of each result."""
 
     search: PhotoSearch
     photo: _Standing
     nearest: NeighborLists
-    neighbors: NeighborLists
     verified: Verified | None
-    traversal: Traversal | None
-    bridge: LabelBridge | None
 
-    def result(self, position: int, row: int) -> Result:
-        """Return the result at a position of the ranking, an index row."""
-        index = self.search.index
-        table_row = index.rows.index.start + row
-        here = np.flatnonzero(self.neighbors.neighbors[0] == row)
+    def result(self, found: Result) -> Result:
+        """Return a result with what verification says of it."""
+        row = found.row - self.search.index.rows.index.start
         inliers = self._inliers(row)
-        path: list[Step] = []
-        if self.traversal is not None:
-            path = [
-                explain_edge(
-                    edge, 0, index.rows.index.start, index.rows.train.start, self.bridge, self.search.names
-                )
-                for edge in trusted_path(self.traversal, 0, position)
-            ]
-        return Result(
-            row=table_row,
-            image_id=index.ids[table_row],
-            landmark=self.search.landmark_of(table_row),
-            similarity=float(self.neighbors.weights[0, here[0]]) if len(here) else None,
+        return dataclasses.replace(
+            found,
             inliers=inliers,
             verified=inliers is not None and inliers >= self.search.floor,
             proposed_by=self._proposed_by(row),
             turn=self.photo.turn,
-            path=path,
         )
 
     def _inliers(self, row: int) -> int | None:

@@ -38,6 +38,9 @@ from landmark_retrieval.verification import expansion as query_expansion
 from landmark_retrieval.verification import rerank as rerank_lists
 from landmark_retrieval.verification.pairs import pair_keys, pair_seed, verify_pair
 
+NOT_TRIED = pd.DataFrame({"row_a": [], "row_b": [], "inliers": []}, dtype="int64")
+"""The pairs that were tried where images have no local features: none."""
+
 BLOCK = 1024
 """Images expanded at a time; bounds memory (sums are kept in double precision)."""
 
@@ -68,6 +71,15 @@ class Verified:
         """
         first = self.queries if of_index else 0
         return neighbor_inliers(lists.neighbors, first, self.queries, self.pairs, self.candidates)
+
+
+def not_verified(queries: int) -> Verified:
+    """Return what verification says where images have no local features: nothing, so nobody is reliable.
+
+    Args:
+        queries: number of queries.
+    """
+    return Verified(NOT_TRIED, queries, candidates=0, floors=(1, 1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from landmark_retrieval.graph import Step
-from landmark_retrieval.retrieval.photo import Found
+from landmark_retrieval.retrieval.search import Found
 
 
 def as_json(found: Found, ids: Sequence[str]) -> dict[str, Any]:

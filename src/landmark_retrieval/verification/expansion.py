@@ -52,6 +52,11 @@ class ExpansionConfig(Configuration):
             )
         return self
 
+    def by_nearest(self) -> ExpansionConfig:
+        """Return the expansion by the nearest images, which is what there is without local features."""
+        method = "average" if self.method == "inlier_weighted" else self.method
+        return self.model_copy(update={"selection": "nearest", "method": method})
+
 
 def expand(
     descriptors: NDArray[np.floating[Any]],

@@ -5,10 +5,13 @@ from __future__ import annotations
 from kedro.pipeline import Node, Pipeline
 
 from landmark_retrieval.descriptors import DESCRIPTORS
-from landmark_retrieval.pipelines import knn_graph, spatial_verification
+from landmark_retrieval.pipelines import knn_graph, nearest_expansion, spatial_verification
 from landmark_retrieval.pipelines.egt.nodes import symmetrize_graph
 from landmark_retrieval.pipelines.egt_sweep import nodes
 from landmark_retrieval.pipelines.features.nodes import blend_descriptors
+from landmark_retrieval.pipelines.features.pipeline import AGGREGATED
+from landmark_retrieval.pipelines.knn_graph.nodes import join_neighbors
+from landmark_retrieval.pipelines.knn_graph.pipeline import create_search_pipeline
 from landmark_retrieval.retrieval.variants import BLEND, BLEND_QE_SV
 
 NAMESPACE = "held_out"
@@ -16,22 +19,50 @@ NAMESPACE = "held_out"
 GRAPH = f"{NAMESPACE}.{BLEND_QE_SV.name}"
 """The graph that is traversed."""
 
-LEFT_OUT = ("rank_neighbors", "measure_recall")
+LEFT_OUT = ("rank_neighbors", "measure_recall", "compare_nothing")
 """Nodes of the stages that the choice does not need."""
+
+ON_DISK = {"local_features", "oriented_table", "store"}
+"""What the stages take of the data set itself, not of the part that is held out."""
 
 
 def create_pipeline(**_: object) -> Pipeline:
     """Return the egt_sweep pipeline."""
+    search = knn_graph.create_pipeline()
     return (
-        create_data_set_pipeline()
-        + create_graph_pipeline()
+        create_table_pipeline()
+        + create_descriptors_pipeline()
+        + create_taking_pipeline(AGGREGATED)
+        + create_graph_pipeline(search + spatial_verification.create_pipeline([BLEND_QE_SV]))
         + create_sweep_pipeline()
         + create_choice_pipeline()
     )
 
 
-def create_data_set_pipeline() -> Pipeline:
-    """Return the steps that make a data set of its own of the train split, with descriptors."""
+def create_own_pipeline(local_features: bool) -> Pipeline:
+    """Return the egt_sweep pipeline of descriptors that were made elsewhere.
+
+    Args:
+        local_features: whether there are local features, too, by which expansion is verified.
+    """
+    if local_features:
+        search = knn_graph.create_pipeline()
+        taken = create_taking_pipeline(BLEND.name) + create_taking_pipeline(AGGREGATED)
+        stages = search + spatial_verification.create_pipeline([BLEND_QE_SV])
+    else:
+        taken = create_taking_pipeline(BLEND.name)
+        stages = create_search_pipeline(BLEND.name, join_neighbors) + nearest_expansion.create_pipeline()
+    return (
+        create_table_pipeline()
+        + taken
+        + create_graph_pipeline(stages)
+        + create_sweep_pipeline()
+        + create_choice_pipeline()
+    )
+
+
+def create_table_pipeline() -> Pipeline:
+    """Return the step that makes a data set of its own of the train split."""
     return Pipeline(
         [
             Node(
@@ -40,7 +71,34 @@ def create_data_set_pipeline() -> Pipeline:
                 outputs=f"{NAMESPACE}.image_table",
                 name="hold_out",
                 namespace=NAMESPACE,
-            ),
+            )
+        ]
+    )
+
+
+def create_taking_pipeline(descriptor: str) -> Pipeline:
+    """Return the step that takes descriptors of the held-out images as they are.
+
+    Args:
+        descriptor: its namespace.
+    """
+    return Pipeline(
+        [
+            Node(
+                nodes.take_held_out,
+                inputs=[f"{descriptor}.descriptors", f"{NAMESPACE}.image_table"],
+                outputs=f"{NAMESPACE}.{descriptor}.descriptors",
+                name=f"take_{descriptor}_descriptors",
+                namespace=NAMESPACE,
+            )
+        ]
+    )
+
+
+def create_descriptors_pipeline() -> Pipeline:
+    """Return the steps that whiten the held-out images anew, and blend what comes out."""
+    return Pipeline(
+        [
             *(
                 Node(
                     nodes.describe_held_out,
@@ -54,13 +112,6 @@ def create_data_set_pipeline() -> Pipeline:
                     namespace=NAMESPACE,
                 )
                 for name in DESCRIPTORS
-            ),
-            Node(
-                nodes.take_held_out,
-                inputs=["aggregated.descriptors", f"{NAMESPACE}.image_table"],
-                outputs=f"{NAMESPACE}.aggregated.descriptors",
-                name="take_aggregated_descriptors",
-                namespace=NAMESPACE,
             ),
             Node(
                 blend_descriptors,
@@ -77,21 +128,20 @@ def create_data_set_pipeline() -> Pipeline:
     )
 
 
-def create_graph_pipeline() -> Pipeline:
-    """Return the stages up to the graph of the expanded descriptors, run on the held-out data set."""
-    stages = knn_graph.create_pipeline() + spatial_verification.create_pipeline([BLEND_QE_SV])
+def create_graph_pipeline(stages: Pipeline) -> Pipeline:
+    """Return stages up to the graph of the expanded descriptors, run on the held-out data set.
+
+    Args:
+        stages: as a run has them.
+    """
+    needed = stages.only_nodes(
+        *(node.name for node in stages.nodes if node.name.split(".")[-1] not in LEFT_OUT)
+    )
     return Pipeline(
-        stages.only_nodes(*(node.name for node in stages.nodes if node.name.split(".")[-1] not in LEFT_OUT)),
+        needed,
         namespace=NAMESPACE,
-        inputs={"local_features", "oriented_table", "store"},
-        parameters={
-            "params:knn",
-            "params:executor",
-            "params:local_features",
-            "params:verification",
-            "params:expansion",
-            "params:verification_executor",
-        },
+        inputs=ON_DISK & needed.inputs(),
+        parameters={name for name in needed.inputs() if name.startswith("params:")},
     )
 
 

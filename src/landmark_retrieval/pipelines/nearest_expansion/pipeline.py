@@ -25,7 +25,7 @@ def create_pipeline(**_: object) -> Pipeline:
     nothing = Node(
         nodes.compare_nothing,
         inputs=f"{BLEND.name}.knn_graph",
-        outputs="pair_probabilities",
+        outputs=["verified_pairs", "inlier_fits", "pair_probabilities"],
         name="compare_nothing",
         namespace=VARIANT,
     )

@@ -6,12 +6,12 @@ import pandas as pd
 
 from landmark_retrieval.collection import RawCollection
 from landmark_retrieval.descriptors import BlendConfig, Descriptors
-from landmark_retrieval.descriptors.imported import ImportConfig, read_own_descriptors
+from landmark_retrieval.descriptors.imported import ImportConfig, ImportSteps, read_own_descriptors
 
 
 def import_descriptors(
     photos: RawCollection, images: pd.DataFrame, config: ImportConfig, blend: BlendConfig
-) -> Descriptors:
+) -> tuple[Descriptors, ImportSteps]:
     """Read the files of descriptors, put them in the order of the image table, blend them."""
     return read_own_descriptors(photos.table, images, config, blend)
 

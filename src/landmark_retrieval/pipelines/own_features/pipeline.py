@@ -21,7 +21,7 @@ def create_pipeline(**_: object) -> Pipeline:
             Node(
                 nodes.import_descriptors,
                 inputs=["photos", "image_table", "params:descriptors", "params:blend"],
-                outputs="blend.descriptors",
+                outputs=["blend.descriptors", "import_steps"],
                 name="import_descriptors",
                 namespace="blend",
             ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pandas as pd
 
 from landmark_retrieval.collection import DataSetConfig, SplitRows, relevant_index_rows
@@ -20,6 +22,8 @@ from landmark_retrieval.reporting import VariantRun
 from landmark_retrieval.retrieval.stages import Verified
 from landmark_retrieval.verification import VerificationConfig
 
+logger = logging.getLogger(__name__)
+
 
 def measure_expansions(
     descriptors: Descriptors,
@@ -31,7 +35,10 @@ def measure_expansions(
     config: QeVariantsConfig,
     knn: KnnConfig,
 ) -> pd.DataFrame:
-    """Expand, search and re-rank by every variant."""
+    """Expand, search and re-rank by every variant; without local features, by those that need none."""
+    if pairs.empty:
+        config = config.without_verification()
+        logger.info("no photos were compared: only expansions by the nearest images are measured")
     rows = SplitRows.from_table(images)
     queries, index = descriptors.part(rows.query), descriptors.part(rows.index)
     floor = verification.floor(local_features.extractor.name)
