@@ -128,6 +128,28 @@ def test_results_become_one_matrix_in_the_order_of_the_table(tmp_path, monkeypat
     assert not some[[0, 2, 3, 4, 5]].any()
 
 
+@pytest.mark.parametrize("root", ["{tmp}", "memory://gathered/{tmp}"])
+def test_long_and_short_runs_of_results_are_gathered_alike(tmp_path, root):
+    x, keys = unit(900, 3), np.array([f"{n:x}" for n in range(900)])
+    namespace = Store(root.format(tmp=tmp_path)).namespace("numbers", {})
+    namespace.fill(keys, Request("numbers", "photo", lambda rows: partial(_rows, x[rows]), 200))
+    random = np.random.default_rng(0)
+    scattered = random.permutation(900)[:300]
+    order = np.concatenate(
+        [np.arange(150, 420), scattered, [5, 6, 7], np.arange(899, 500, -1), np.arange(99)]
+    )
+    asked = keys[order]
+    asked[[0, 300, 700]] = ["none", "", "missing"]
+    places = namespace.look(asked).places
+    gathered = gather_results(places, "descriptors", 3)
+    expected = x[order]
+    expected[[0, 300, 700]] = 0
+    np.testing.assert_array_equal(np.asarray(gathered), expected)
+    np.testing.assert_array_equal(np.concatenate(list(gathered.blocks)), expected)
+    assert [rows.start for rows in places.runs(128)][:4] == [0, 50, 178, 250]
+    assert max(rows.stop - rows.start for rows in places.runs(128)) == 128
+
+
 def _rows(x):
     return {"descriptors": x}
 

@@ -231,12 +231,14 @@ def gather_results(places: Places, name: str, width: int, dtype: DTypeLike = np.
         `[n, width]`, read block by block whenever it is iterated.
     """
 
-    def read(rows: slice) -> NDArray[Any]:
-        if not places.there[rows].any():
-            return np.zeros((rows.stop - rows.start, width), dtype)
-        return places.read(name, rows.start, rows.stop)
+    def blocks() -> Iterator[NDArray[Any]]:
+        for rows in places.runs(BLOCK_ROWS):
+            if places.there[rows].any():
+                yield places.read(name, rows.start, rows.stop)
+            else:
+                yield np.zeros((rows.stop - rows.start, width), dtype)
 
-    return make_blocks(read, (len(places.shard), width), dtype)
+    return BlockArray((len(places.shard), width), np.dtype(dtype), _Repeatable(blocks))
 
 
 def check_ids(descriptors: Descriptors, table: pd.DataFrame) -> None:

@@ -56,31 +56,23 @@ class ShardArrays:
         values = np.frombuffer(self._read((stop - start) * size), dtype)
         return values.reshape(stop - start, *shape[1:])
 
-    def pick(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Return some rows of an array, mapped into memory where the file is a local one.
+    def mapped(self, name: str) -> NDArray[Any] | None:
+        """Return an array mapped into memory for longer than the file is open; None if it is no local file.
 
         Args:
             name: of the array.
-            rows: int64 `[m]`, at least one.
-
-        Returns:
-            `[m, ...]` of the stored dtype.
 
         Raises:
             ValueError: as of `rows`.
         """
-        first, last = int(rows.min()), int(rows.max()) + 1
         try:
             self._file.fileno()
         except (OSError, AttributeError):
-            return self.rows(name, first, last)[rows - first]
+            return None
         shape, dtype = self._find(name)
-        if not 0 <= first < last <= shape[0]:
-            raise ValueError(f"array '{name}' has {shape[0]} rows, not {first} to {last}")
-        whole = np.memmap(self._file, dtype, "r", self._file.tell(), shape)
-        if last - first == len(rows) and (np.diff(rows) == 1).all():
-            return np.asarray(whole[first:last])
-        return np.asarray(whole[rows])
+        if not math.prod(shape):
+            return np.zeros(shape, dtype)
+        return np.asarray(np.memmap(self._file, dtype, "r", self._file.tell(), shape))
 
     def _find(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """Return shape and type of an array; the file then stands at its values."""

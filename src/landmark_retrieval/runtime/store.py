@@ -156,7 +156,7 @@ class Namespace:
                 for at in np.flatnonzero(~places.there & (wanted != b""))
                 if bytes(wanted[at]) in failed
             }
-        seconds = index.seconds(index.find(wanted[first]))
+        seconds = index.seconds(places)
         self.store.work.append(Work(request.what, request.unit, len(first), computed, seconds))
         return Filled(places, reasons, seconds)
 
@@ -174,8 +174,7 @@ class Namespace:
         """Return what earlier requests have stored, and compute nothing."""
         wanted, index = as_keys(keys), self._open()
         places = index.find(wanted)
-        unique = np.unique(wanted[places.there])
-        return Filled(places, index.reasons(places), index.seconds(index.find(unique)))
+        return Filled(places, index.reasons(places), index.seconds(places))
 
     def _open(self) -> Index:
         """Return the index of the folder as it is now; name what is of no use in it."""

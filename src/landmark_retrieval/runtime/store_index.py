@@ -33,6 +33,12 @@ logger = logging.getLogger(__name__)
 INDEX = "index.npz"
 """What was read of all shards; made anew from them wherever it is missing or damaged."""
 
+MAPPED = 4096
+"""Arrays of shards that are mapped into memory at a time; systems allow some 65,000."""
+
+LONG = 64
+"""Results that lie together in a shard from which they are handed on as a block of their own."""
+
 Keys = NDArray[np.bytes_]
 
 
@@ -82,6 +88,7 @@ class Places:
     names: Sequence[str]
     shard: NDArray[np.int64]
     row: NDArray[np.int64]
+    _mapped: dict[tuple[str, int], NDArray[Any]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def there(self) -> NDArray[np.bool_]:
@@ -102,23 +109,66 @@ class Places:
             LandmarkRetrievalError: a shard was damaged or deleted since it was looked at.
         """
         shard, row = self.shard[start:stop], self.row[start:stop]
-        found: NDArray[Any] | None = None
         # Shards in their order; in each the results keep that of the places, often the one they lie in.
         order = np.argsort(shard, kind="stable")
-        for at in np.split(order, np.flatnonzero(np.diff(shard[order])) + 1):
-            if len(at) == 0 or shard[at[0]] < 0:
-                continue
-            with opened(self.folder, self.names[int(shard[at[0]])]) as arrays:
-                values = arrays.pick(name, row[at])
-                if found is None:
-                    found = np.zeros((len(shard), *values.shape[1:]), values.dtype)
-                if int(at[-1]) - int(at[0]) + 1 == len(at):
-                    found[int(at[0]) : int(at[-1]) + 1] = values
-                else:
-                    found[at] = values
-        if found is None:
-            found = self._nothing(name, len(shard))
+        parts = [
+            at
+            for at in np.split(order, np.flatnonzero(np.diff(shard[order])) + 1)
+            if len(at) and shard[at[0]] >= 0
+        ]
+        if not parts:
+            return self._nothing(name, len(shard))
+        found: NDArray[Any] | None = None
+        for at in parts:
+            values = self._rows(name, int(shard[at[0]]), row[at])
+            if len(at) == len(shard):
+                return values
+            if found is None:
+                found = np.zeros((len(shard), *values.shape[1:]), values.dtype)
+            if int(at[-1]) - int(at[0]) + 1 == len(at):
+                found[int(at[0]) : int(at[-1]) + 1] = values
+            else:
+                found[at] = values
+        assert found is not None
         return found
+
+    def _rows(self, name: str, number: int, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return some rows of an array of a shard.
+
+        What lies together is read at one go, which costs less than the page faults of a map; what lies apart
+        comes out of a map that is kept, because the next rows are likely to come out of the same shards.
+        """
+        if int(rows[-1]) - int(rows[0]) + 1 == len(rows) and bool((np.diff(rows) == 1).all()):
+            with opened(self.folder, self.names[number]) as arrays:
+                return arrays.rows(name, int(rows[0]), int(rows[-1]) + 1)
+        whole = self._mapped.get((name, number))
+        if whole is None:
+            with opened(self.folder, self.names[number]) as arrays:
+                whole = arrays.mapped(name)
+                if whole is None:
+                    first = int(rows.min())
+                    return arrays.rows(name, first, int(rows.max()) + 1)[rows - first]
+            if len(self._mapped) >= MAPPED:
+                self._mapped.pop(next(iter(self._mapped)))
+            self._mapped[name, number] = whole
+        return whole[rows]
+
+    def runs(self, most: int) -> list[slice]:
+        """Return consecutive slices of at most so many results; what lies together in a shard is one slice.
+
+        Args:
+            most: results of a slice.
+        """
+        count = len(self.shard)
+        breaks = np.flatnonzero((np.diff(self.shard) != 0) | (np.diff(self.row) != 1)) + 1
+        bounds = np.concatenate([[0], breaks, [count]])
+        long = np.diff(bounds) >= LONG
+        cuts = np.unique(np.concatenate([[0, count], bounds[:-1][long], bounds[1:][long]]))
+        return [
+            slice(begin, min(begin + most, end))
+            for start, end in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)
+            for begin, end in ((begin, end) for begin in range(start, end, most))
+        ]
 
     def each(self, *names: str) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
         """Yield every result there is, in order: its position and its part of each array.
@@ -257,7 +307,8 @@ class Index:
             if name not in self.entries or self.entries[name].state != state
         ]
         for name in gone:
-            del self.entries[name]
+            if len(self.entries.pop(name).keys):
+                logger.warning("%s/%s was deleted: what it held is computed again", self.folder.url, name)
         for name in sorted(looked_at):
             self.entries[name] = self._look_at(name, present[name])
         if gone or looked_at:
@@ -300,19 +351,24 @@ class Index:
         if len(known) == 0:
             nowhere = np.full(len(keys), -1, np.int64)
             return Places(self.folder, names, nowhere, np.zeros(len(keys), np.int64))
-        at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+        # A search for keys in their order goes through memory once; for a million that is four times as fast.
+        order = np.argsort(keys, kind="stable")
+        at = np.empty(len(keys), np.int64)
+        at[order] = np.minimum(np.searchsorted(known, keys[order]), len(known) - 1)
         there = (known[at] == keys) & (keys != b"")
         return Places(self.folder, names, np.where(there, shard[at], -1), np.where(there, row[at], 0))
 
     def seconds(self, places: Places) -> float:
-        """Return what some results took to compute, whenever that was."""
+        """Return what different results took to compute, whenever that was."""
         every = np.concatenate(
             [np.zeros(0, np.float32), *(self.entries[name].seconds for name in places.names)]
         )
         counts = np.array([len(self.entries[name].keys) for name in places.names], np.int64)
         starts = np.cumsum(counts) - counts
         there = places.there
-        return float(every[starts[places.shard[there]] + places.row[there]].sum())
+        different = np.zeros(len(every), np.bool_)
+        different[starts[places.shard[there]] + places.row[there]] = True
+        return float(every[different].sum())
 
     def reasons(self, places: Places) -> dict[int, str]:
         """Return why photos have no result, by their position among the places."""
