@@ -1,6 +1,15 @@
 """Landmark Retrieval: given a photo, find every photo of the same landmark."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from landmark_retrieval.retrieval.answers import Landmark, Match, Region, SearchResult
+    from landmark_retrieval.retrieval.library import Index
+
+__all__ = ["Index", "Landmark", "Match", "Region", "SearchResult"]
 
 __version__ = "0.1.0"
 
@@ -8,3 +17,12 @@ __version__ = "0.1.0"
 # "true" only, Kedro any text.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+
+
+def __getattr__(name: str) -> Any:
+    """Return what the library offers; it is imported when it is first asked for, not with the package."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from landmark_retrieval.retrieval import answers, library
+
+    return getattr(library if name == "Index" else answers, name)

@@ -18,7 +18,7 @@ from kedro.runner import SequentialRunner
 
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.io import ArrayBundleDataset
-from landmark_retrieval.io.array_bundle import MAPPED_FROM_BYTES
+from landmark_retrieval.runtime.bundle import MAPPED_FROM_BYTES
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -18,17 +18,9 @@ from kedro.io import AbstractDataset
 from kedro.utils import load_obj
 from numpy.typing import NDArray
 
-from landmark_retrieval.io.errors import ArtifactError, damaged, one_line, passed_on
+from landmark_retrieval.io.errors import ArtifactError, one_line, passed_on
 from landmark_retrieval.io.previews import TablePreview
-
-INDEX = "bundle.json"
-"""File that names the bundle's class and lists its arrays and scalars."""
-
-FORMAT = 1
-"""Version of the layout on disk."""
-
-MAPPED_FROM_BYTES = 1 << 20
-"""Arrays at least this large are memory-mapped; smaller ones are read."""
+from landmark_retrieval.runtime.bundle import FORMAT, INDEX, bytes_of, field_names, read_bundle, read_layout
 
 
 class NotStorableError(TypeError):
@@ -67,21 +59,8 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
         """
         self._check_local()
         self._recover()
-        index = self._index()
-        expected = _field_names(self._class())
-        stored = {*index["arrays"], *index["values"]}
-        if stored != expected:
-            raise ArtifactError(
-                f"{self._folder}: holds the fields {', '.join(sorted(stored))} but {self._bundle} has "
-                f"{', '.join(sorted(expected))}; delete it and run its pipeline again"
-            )
-        arrays = {name: self._read(name, facts) for name, facts in index["arrays"].items()}
-        values = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in index["values"].items()
-        }
         with passed_on():
-            return _assembled(self._class(), {**arrays, **values})
+            return read_bundle(self._folder, self._class())
 
     def save(self, data: Any) -> None:
         """Store a bundle in place of the one that is there.
@@ -114,9 +93,10 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
 
     def preview(self) -> TablePreview:
         """Return fields, types and shapes for kedro-viz."""
-        index = self._index()
+        with passed_on():
+            index = read_layout(self._folder)
         rows: list[list[Any]] = [
-            [name, facts["dtype"], " x ".join(map(str, facts["shape"])), f"{_bytes(facts) / 2**20:.2f} MiB"]
+            [name, facts["dtype"], " x ".join(map(str, facts["shape"])), f"{bytes_of(facts) / 2**20:.2f} MiB"]
             for name, facts in index["arrays"].items()
         ]
         rows += [[name, type(value).__name__, str(value), ""] for name, value in index["values"].items()]
@@ -146,44 +126,10 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
             raise ArtifactError(f"{self._folder}: bundle '{self._bundle}' is not a dataclass")
         return found
 
-    def _index(self) -> dict[str, Any]:
-        file = self._folder / INDEX
-        try:
-            index: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            version = index["format"]
-            complete = isinstance(index["arrays"], dict) and isinstance(index["values"], dict)
-        except (FileNotFoundError, NotADirectoryError):
-            if self._folder.is_dir() and not _is_empty(self._folder):
-                raise damaged(self._folder, f"{INDEX} is missing") from None
-            raise ArtifactError(f"{self._folder}: not stored yet; run its pipeline first") from None
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise damaged(file, error) from error
-        if version != FORMAT or not complete:
-            raise damaged(file, f"layout {version}, expected {FORMAT}")
-        return index
-
-    def _read(self, name: str, facts: dict[str, Any]) -> NDArray[Any]:
-        file = self._folder / f"{name}.npy"
-        try:
-            mapped = _bytes(facts) >= MAPPED_FROM_BYTES
-            array: NDArray[Any] = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
-            if [array.dtype.str, list(array.shape)] != [facts["dtype"], facts["shape"]]:
-                raise ValueError(
-                    f"{array.dtype.str} {list(array.shape)} where {facts['dtype']} {facts['shape']} was saved"
-                )
-        except FileNotFoundError:
-            raise damaged(self._folder, f"{file.name} is missing") from None
-        except (PermissionError, MemoryError):
-            raise
-        except Exception as error:  # the decoder raises many types on damaged files
-            raise damaged(file, error) from error
-        array.flags.writeable = False
-        return array
-
     def _write(self, data: Any, folder: Path) -> None:
         arrays: dict[str, dict[str, Any]] = {}
         values: dict[str, Any] = {}
-        for name in sorted(_field_names(type(data))):
+        for name in sorted(field_names(type(data))):
             value = attrgetter(name)(data)
             if _is_scalar(value) or (isinstance(value, tuple) and all(map(_is_scalar, value))):
                 values[name] = _plain(value)
@@ -227,38 +173,6 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
         return {"filepath": self._remote or str(self._folder), "bundle": self._bundle}
 
 
-def _field_names(bundle: type[Any]) -> set[str]:
-    """Return the fields of a bundle; those of a bundle in it are `<its field>.<field>`."""
-    names = {field.name for field in dataclasses.fields(bundle) if field.init}
-    for name, inner in _inner_bundles(bundle).items():
-        names = names - {name} | {f"{name}.{field}" for field in _field_names(inner)}
-    return names
-
-
-def _inner_bundles(bundle: type[Any]) -> dict[str, type[Any]]:
-    """Return the fields that hold a bundle, with its class."""
-    types = get_type_hints(bundle)
-    return {
-        field.name: types[field.name]
-        for field in dataclasses.fields(bundle)
-        if field.init and dataclasses.is_dataclass(types[field.name])
-    }
-
-
-def _assembled(bundle: type[Any], values: dict[str, Any]) -> Any:
-    """Return a bundle of the values of its `_field_names`."""
-    own = {name: value for name, value in values.items() if "." not in name}
-    for name, inner in _inner_bundles(bundle).items():
-        start = f"{name}."
-        parts = {field.removeprefix(start): values[field] for field in values if field.startswith(start)}
-        own[name] = _assembled(inner, parts)
-    return bundle(**own)
-
-
-def _is_empty(folder: Path) -> bool:
-    return next(folder.iterdir(), None) is None
-
-
 def _is_replaceable(folder: Path) -> bool:
     """Return whether a folder holds nothing but what this dataset writes."""
     return folder.is_dir() and all(file.name == INDEX or file.suffix == ".npy" for file in folder.iterdir())
@@ -272,10 +186,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _bytes(facts: dict[str, Any]) -> int:
-    return int(np.prod(facts["shape"], dtype=np.int64) * np.dtype(facts["dtype"]).itemsize)
 
 
 def _write_array(file: Path, value: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:

@@ -9,6 +9,10 @@ from pathlib import Path
 from kedro.io import DatasetError
 
 from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.runtime import bundle
+from landmark_retrieval.runtime.bundle import one_line
+
+__all__ = ["ArtifactError", "damaged", "one_line", "passed_on"]
 
 
 class ArtifactError(DatasetError, LandmarkRetrievalError):
@@ -22,15 +26,7 @@ def damaged(file: str | Path, reason: object) -> ArtifactError:
         file: the file that is off.
         reason: what was found, an exception or words.
     """
-    return ArtifactError(f"{file}: damaged ({one_line(reason)}); delete it and run its pipeline again")
-
-
-def one_line(reason: object) -> str:
-    """Return an exception (or words) as a single line, never empty."""
-    text = " ".join(str(reason).split())
-    if isinstance(reason, BaseException) and not text:
-        return type(reason).__name__
-    return text
+    return ArtifactError(str(bundle.damaged(file, reason)))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from landmark_retrieval.collection import SplitRows, landmark_of
 from landmark_retrieval.descriptors import (
+    DESCRIPTORS,
     BlendConfig,
     Descriptors,
     GlobalDescriptorConfig,
@@ -40,6 +41,12 @@ from landmark_retrieval.verification import ExpansionConfig, VerificationConfig,
 from landmark_retrieval.verification.calibration import InlierFit, from_plain
 
 Config = TypeVar("Config", bound=BaseModel)
+
+PARAMETER_GROUPS = (
+    *DESCRIPTORS,
+    *("blend", "local_features", "verification", "expansion", "knn", "variants", "ranking", "groups"),
+)
+"""Parameters that a finished index is opened with; a run keeps them for the library."""
 
 
 @dataclass(frozen=True)

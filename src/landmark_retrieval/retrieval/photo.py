@@ -51,6 +51,7 @@ class _Standing:
         proposals: index rows that resemble it by aggregated local features, `[1, k]`.
         turn: degrees by which it is turned.
         inliers: with index rows that it was verified with.
+        regions: that these inliers cover (`stages.verify`).
     """
 
     source: Source
@@ -58,6 +59,7 @@ class _Standing:
     proposals: NeighborLists
     turn: int = 0
     inliers: dict[int, int] = field(default_factory=dict)
+    regions: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class PhotoSearch(IndexSearch[SearchIndex]):
@@ -129,19 +131,19 @@ class PhotoSearch(IndexSearch[SearchIndex]):
         return self._floors(self.index.verification.calibration.rerank)[0]
 
     @property
-    def _fit(self) -> InlierFit:
+    def fit(self) -> InlierFit:
         """What inliers of the photo and an index photo prove; without queries, those of index photos."""
         return self.index.inlier_fits[SIDES[1] if self.index.rows.among_themselves else SIDES[0]]
 
     def _floors(self, probability: float) -> tuple[int, int]:
         """Return the inliers from which a match of the photo is as probable as this."""
-        floor = self._fit.floor(probability) or NEVER
+        floor = self.fit.floor(probability) or NEVER
         return floor, floor
 
     def _trusted(self, verified: Verified) -> CsrGraph:
         """Return the trusted edges of the photo."""
         pairs, count = verified.pairs, len(self.index.trusted[1])
-        probabilities = self._fit.probabilities(pairs["inliers"])
+        probabilities = self.fit.probabilities(pairs["inliers"])
         trust = self.index.traversal.egt.trust
         return verified_graphs(pairs["row_a"], pairs["row_b"], probabilities, 1, count, trust)[0]
 
@@ -188,8 +190,9 @@ class PhotoSearch(IndexSearch[SearchIndex]):
         new = np.array([row for row in rows if row not in photo.inliers], np.int64)
         (key,) = photo_keys([photo.source])
         start = index.rows.index.start
-        found = verify(photo.features, key, new, index.features, start, index.verification)
+        found, regions = verify(photo.features, key, new, index.features, start, index.verification)
         photo.inliers.update(zip(new.tolist(), found.tolist(), strict=True))
+        photo.regions.update(zip(new.tolist(), regions, strict=True))
         return {row: photo.inliers[row] for row in rows}
 
     def _verify(
@@ -252,6 +255,7 @@ class _Explanations:
             verified=inliers is not None and inliers >= self.search.floor,
             proposed_by=self._proposed_by(row),
             turn=self.photo.turn,
+            region=self.photo.regions.get(row),
         )
 
     def _inliers(self, row: int) -> int | None:

@@ -45,6 +45,8 @@ class Result:
         proposed_by: at which place, from 1, the lists of candidates have it.
         turn: degrees, counter-clockwise, by which the photo was turned to be like the collection; keypoints
             and homographies stay those of the photo as it is.
+        region: float32 `[2, 4]` left, top, right and bottom of what the inliers cover of the photo and of the
+            image, where the two were compared.
     """
 
     row: int
@@ -56,6 +58,7 @@ class Result:
     verified: bool = False
     proposed_by: Mapping[str, int] = dataclasses.field(default_factory=dict)
     turn: int = 0
+    region: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

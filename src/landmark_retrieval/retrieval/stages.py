@@ -36,7 +36,7 @@ from landmark_retrieval.local_features import LocalFeatures, LocalFeatureStore
 from landmark_retrieval.verification import ExpansionConfig, VerificationConfig, neighbor_inliers
 from landmark_retrieval.verification import expansion as query_expansion
 from landmark_retrieval.verification import rerank as rerank_lists
-from landmark_retrieval.verification.pairs import pair_keys, pair_seed, verify_pair
+from landmark_retrieval.verification.pairs import correspondences, pair_keys, pair_seed
 
 NOT_TRIED = pd.DataFrame({"row_a": [], "row_b": [], "inliers": []}, dtype="int64")
 """The pairs that were tried where images have no local features: none."""
@@ -153,7 +153,7 @@ def verify(
     index: LocalFeatureStore,
     index_start: int,
     config: VerificationConfig,
-) -> NDArray[np.int32]:
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Compare a new photo with some index images by their local features.
 
     Runs compare all pairs of a collection by `verification.verify_pairs`, pair by pair in the same way.
@@ -167,16 +167,23 @@ def verify(
         config: parameters without open values.
 
     Returns:
-        int32 `[m]` inliers.
+        int32 `[m]` inliers; and float32 `[m, 2, 4]` left, top, right and bottom of what they cover of the
+        photo and of the index image, in pixels, zeros without any.
     """
-    inliers = np.zeros(len(rows), np.int32)
+    inliers, regions = np.zeros(len(rows), np.int32), np.zeros((len(rows), 2, 4), np.float32)
     keys, swapped = pair_keys(np.repeat(np.array([key]), len(rows)), index.keys[index_start + rows])
     with threadpool_limits(1):
         for place, row in enumerate((index_start + rows).tolist()):
             other, seed = index.get(row), pair_seed(config.seed, keys[place].decode())
-            first, second = (other, photo) if swapped[place] else (photo, other)
-            inliers[place] = verify_pair(first, second, config, seed).inliers
-    return inliers
+            both = (other, photo) if swapped[place] else (photo, other)
+            matched, _, agree = correspondences(*both, config, seed)
+            inliers[place] = agree.sum()
+            if agree.any():
+                columns = (1, 0) if swapped[place] else (0, 1)
+                for side, (one, column) in enumerate(zip((photo, other), columns, strict=True)):
+                    points = one.keypoints[matched[agree, column]]
+                    regions[place, side] = [*points.min(axis=0), *points.max(axis=0)]
+    return inliers, regions
 
 
 def expand(

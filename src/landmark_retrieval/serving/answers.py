@@ -21,6 +21,7 @@ def as_json(found: Found, ids: Sequence[str]) -> dict[str, Any]:
     for rank, result in enumerate(found.results, start=1):
         values = dataclasses.asdict(result)
         del values["row"]
+        values["region"] = None if result.region is None else result.region.tolist()
         values["path"] = [
             {
                 "image_id": ids[step.row],

@@ -13,6 +13,7 @@ from landmark_retrieval.collection.doubts import doubtful_labels
 from landmark_retrieval.collection.duplicates import DuplicatesConfig, find_alike, near_duplicates
 from landmark_retrieval.collection.groups import Groups, GroupsConfig, group_photos, known_groups
 from landmark_retrieval.collection.growth import growth_in_words
+from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.images import image_sources, source_contents, upright_size
 from landmark_retrieval.reporting.collection import (
     CollectionContent,
@@ -131,3 +132,11 @@ def make_collection_page(
         min_probability=config.min_probability,
     )
     return render_collection(content, page)
+
+
+def keep_search_options(**options: Any) -> dict[str, Any]:
+    """Keep the parameters by which a new photo is described and found, so that a search needs no Kedro."""
+    return {
+        name: group.model_dump(mode="json") if isinstance(group, Configuration) else group
+        for name, group in options.items()
+    }

@@ -5,13 +5,19 @@ from __future__ import annotations
 from kedro.pipeline import Node, Pipeline
 
 from landmark_retrieval.pipelines.collection import nodes
+from landmark_retrieval.retrieval.index import PARAMETER_GROUPS
 
 NAMESPACE = "collection"
 
 
 def create_pipeline(**_: object) -> Pipeline:
     """Return the collection pipeline."""
-    return create_evidence_pipeline() + create_findings_pipeline() + create_page_pipeline()
+    return (
+        create_evidence_pipeline()
+        + create_findings_pipeline()
+        + create_page_pipeline()
+        + create_library_pipeline()
+    )
 
 
 def create_evidence_pipeline() -> Pipeline:
@@ -97,6 +103,21 @@ def create_page_pipeline() -> Pipeline:
                 ],
                 outputs="collection_page",
                 name="make_collection_page",
+                namespace=NAMESPACE,
+            ),
+        ]
+    )
+
+
+def create_library_pipeline() -> Pipeline:
+    """Return the step that keeps what the library needs to open the index."""
+    return Pipeline(
+        [
+            Node(
+                nodes.keep_search_options,
+                inputs={name: f"params:{name}" for name in PARAMETER_GROUPS},
+                outputs="search_options",
+                name="keep_search_options",
                 namespace=NAMESPACE,
             ),
         ]
