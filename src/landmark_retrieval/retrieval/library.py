@@ -18,18 +18,22 @@ from PIL import Image
 from landmark_retrieval.collection.groups import Groups, GroupsConfig, group_photos
 from landmark_retrieval.descriptors import DESCRIPTORS
 from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.graph.label_evidence import LabelEvidence, LabelPosterior
 from landmark_retrieval.images import Source, UnreadableImageError, load_image
 from landmark_retrieval.retrieval.answers import Evidence, Landmark, Match, Region, SearchResult
 from landmark_retrieval.retrieval.artifacts import RunFiles
 from landmark_retrieval.retrieval.index import read_index
 from landmark_retrieval.retrieval.photo import PhotoSearch
+from landmark_retrieval.retrieval.presence import THRESHOLD, presence
 from landmark_retrieval.retrieval.search import Found, Result
 
 Photo = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
 """A photo: its file, the bytes of a file, a picture of Pillow, or pixels uint8 `[h, w, 3]` or `[h, w]`."""
 
-THRESHOLD = 0.9
-"""Probability from which an answer is `found`."""
+LIKELY = 0.5
+"""Probability from which labels are named: more likely than not."""
+
+_NOTHING: Evidence = "none"
 
 
 class Index:
@@ -128,44 +132,74 @@ class Index:
         return self._rows[image_id]
 
     def _answer(self, found: Found, variant: str | None) -> SearchResult:
-        matches = [self._match(result) for result in found.results]
+        """Return what was found, with what each result and the whole is worth."""
+        searching = self._searching
+        here = presence(searching.fit, found.most_inliers, found.tried)
+        evidence = searching.evidence(variant)
+        matches = [self._match(result, here, found.posterior, evidence) for result in found.results]
         best = max((match.probability for match in matches), default=0.0)
-        turn = found.results[0].turn if found.results else 0
         return SearchResult(
             results=matches,
             found=best >= self.threshold,
             probability=best,
-            landmark=_landmark(matches),
-            turn=turn,
+            landmark=self._landmark(matches, found.posterior),
+            turn=found.results[0].turn if found.results else 0,
             seconds=found.seconds,
-            variant=variant or self._searching.index.variants[-1].name,
+            variant=searching.variant(variant).name,
         )
 
-    def _match(self, result: Result) -> Match:
-        ids, fit = self._searching.index.ids, self._searching.fit
-        evidence: Evidence = "none"
-        probability, through = 0.0, []
-        if result.verified:
-            evidence, probability = "verified", float(fit.probabilities(result.inliers or 0))
-        elif result.path and result.path[-1].verified:
-            evidence, probability = "path", result.path[-1].weight
-            through = [ids[step.row] for step in result.path[:-1]]
-        elif result.path and result.path[-1].label_bridge:
-            evidence, through = "label", [ids[row] for row in result.path[-1].train_rows]
-            probability = self._searching.index.traversal.egt.trust
-        elif result.inliers is not None:
-            probability = float(fit.probabilities(result.inliers))
+    def _match(
+        self, result: Result, here: float, labels: LabelPosterior | None, evidence: LabelEvidence | None
+    ) -> Match:
+        """Return a result; `here` bounds what geometry proves, as it is the best of many pairs."""
+        index = self._searching.index
+        last = result.path[-1] if result.path else None
+        why, probability, through = _NOTHING, 0.0, list[str]()
+        if result.inliers is not None:
+            probability = min(float(self._searching.fit.probabilities(result.inliers)), here)
+            why = "verified" if result.verified else _NOTHING
+        if not result.verified and last is not None and last.verified:
+            why, probability = "path", min(last.weight, here)
+            through = [index.ids[step.row] for step in result.path[:-1]]
+        if labels is not None and evidence is not None:
+            agree = same_label(labels, evidence.index, result.row - index.rows.index.start)
+            if agree > probability:
+                why, probability, through = ("label" if agree >= LIKELY else why), agree, []
+                if last is not None and last.label_bridge:
+                    through = [index.ids[row] for row in last.train_rows]
         return Match(
             id=result.image_id,
-            picture=Path(self._searching.index.images["path"].iloc[result.row]),
+            picture=Path(index.images["path"].iloc[result.row]),
             landmark=result.landmark,
-            probability=round(float(probability), 6),
-            evidence=evidence,
+            probability=round(probability, 6),
+            evidence=why,
             inliers=result.inliers,
-            region=_region(result.region) if evidence == "verified" else None,
+            region=_region(result.region) if result.verified else None,
             through=through,
             similarity=result.similarity,
         )
+
+    def _landmark(self, matches: Sequence[Match], labels: LabelPosterior | None) -> Landmark | None:
+        """Return the landmark that labels name: those of train images, or of the surest result."""
+        named = [Landmark(match.landmark, match.probability) for match in matches if match.landmark]
+        if labels is not None and labels.labels.shape[1] and labels.labels[0, 0] >= 0:
+            name = self._searching.name_of(int(labels.labels[0, 0]))
+            named.append(Landmark(name, round(float(labels.probabilities[0, 0]), 6)))
+        best = max(named, key=lambda one: one.probability, default=None)
+        return best if best is not None and best.probability >= LIKELY else None
+
+
+def same_label(photo: LabelPosterior, index: LabelPosterior, row: int) -> float:
+    """Return the probability that labels of a photo and of an index row agree."""
+    return float(
+        sum(
+            probability * float(((index.labels[row] == label) * index.probabilities[row]).sum())
+            for label, probability in zip(
+                photo.labels[0].tolist(), photo.probabilities[0].tolist(), strict=True
+            )
+            if label >= 0
+        )
+    )
 
 
 @contextmanager
@@ -205,10 +239,3 @@ def _region(boxes: NDArray[np.float32] | None) -> Region | None:
         return None
     photo, match = (tuple(float(side) for side in box) for box in boxes)
     return Region(photo, match)  # type: ignore[arg-type]
-
-
-def _landmark(matches: Sequence[Match]) -> Landmark | None:
-    """Return the landmark of the surest result that has one and is surely of the same place."""
-    named = [match for match in matches if match.landmark and match.evidence != "none"]
-    best = max(named, key=lambda match: match.probability, default=None)
-    return None if best is None else Landmark(best.landmark, best.probability)

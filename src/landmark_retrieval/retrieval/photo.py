@@ -52,6 +52,7 @@ class _Standing:
         turn: degrees by which it is turned.
         inliers: with index rows that it was verified with.
         regions: that these inliers cover (`stages.verify`).
+        turned_tries: pairs that were tried in other orientations.
     """
 
     source: Source
@@ -60,6 +61,7 @@ class _Standing:
     turn: int = 0
     inliers: dict[int, int] = field(default_factory=dict)
     regions: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    turned_tries: int = 0
 
 
 class PhotoSearch(IndexSearch[SearchIndex]):
@@ -90,7 +92,7 @@ class PhotoSearch(IndexSearch[SearchIndex]):
             UnreadableImageError: the photo cannot be read.
             LandmarkRetrievalError: the variant is not known, or the run did not make it.
         """
-        index, chosen = self.index, self._variant(variant)
+        index, chosen = self.index, self.variant(variant)
         start = time.perf_counter()
         standing = self._stand(photo)
         descriptor = self.describe(standing.source)
@@ -106,9 +108,16 @@ class PhotoSearch(IndexSearch[SearchIndex]):
             neighbors = self._admit(self._search(descriptor, searched), descriptor, searched, verified)
             ranked = rerank(neighbors, verified)
         trusted = None if verified is None else (self._trusted(verified), index.trusted[1])
-        shown, label = self._ranked(chosen, ranked, neighbors, descriptor, trusted, results)
+        shown, label, posterior = self._ranked(chosen, ranked, neighbors, descriptor, trusted, results)
         explain = _Explanations(self, standing, nearest, verified)
-        return Found([explain.result(one) for one in shown], time.perf_counter() - start, label)
+        return Found(
+            [explain.result(one) for one in shown],
+            time.perf_counter() - start,
+            label,
+            posterior,
+            max(standing.inliers.values(), default=0),
+            len(standing.inliers) + standing.turned_tries,
+        )
 
     def describe(self, photo: Source) -> NDArray[np.float32]:
         """Return the blended descriptor of a photo, float32 `[1, d]`.
@@ -172,7 +181,9 @@ class PhotoSearch(IndexSearch[SearchIndex]):
             for turn, row in zip(at.tolist(), partners.tolist(), strict=True)
         ]
         turn = int(settle(at, np.array(inliers, np.int32), 1, self._measured_floor)[0])
-        return dataclasses.replace(turned[list(TURNS).index(turn)], turn=turn) if turn else upright
+        chosen = turned[list(TURNS).index(turn)] if turn else upright
+        tries = sum(len(one.inliers) for one in (upright, *turned)) - len(chosen.inliers)
+        return dataclasses.replace(chosen, turn=turn, turned_tries=tries)
 
     def _compare(self, source: Source) -> _Standing:
         """Return the local features of a photo and whom they propose."""

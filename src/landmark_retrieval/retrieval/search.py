@@ -17,7 +17,7 @@ from landmark_retrieval.graph import LabelBridge, Step, Traversal, explain_edge,
 from landmark_retrieval.graph.egt import Hubs
 from landmark_retrieval.graph.graph import CsrGraph
 from landmark_retrieval.graph.label_bridge import vote_queries
-from landmark_retrieval.graph.label_evidence import own_similarity
+from landmark_retrieval.graph.label_evidence import LabelEvidence, LabelPosterior, own_similarity
 from landmark_retrieval.knn import NeighborLists
 from landmark_retrieval.knn.matrix import content_digest
 from landmark_retrieval.retrieval.evidence import TRAIN_NEIGHBORS, given_labels, label_posterior
@@ -69,11 +69,17 @@ class Found:
         results: best first.
         seconds: that the search took.
         label: name of the landmark that the train images voted for, empty for none.
+        posterior: P(landmark) of the photo by labels as evidence; None without.
+        most_inliers: most inliers of any pair that was tried.
+        tried: pairs that were tried, in every orientation.
     """
 
     results: Sequence[Result]
     seconds: float
     label: str
+    posterior: LabelPosterior | None = None
+    most_inliers: int = 0
+    tried: int = 0
 
 
 class IndexSearch(Generic[Index]):
@@ -106,7 +112,13 @@ class IndexSearch(Generic[Index]):
         """Names of all landmarks by number."""
         return self._names
 
-    def _variant(self, name: str | None) -> Variant:
+    def evidence(self, variant: str | None) -> LabelEvidence | None:
+        """Return what labels prove where a variant uses them as evidence."""
+        chosen = self.variant(variant)
+        found = self.index.graphs[chosen.graph].evidence if chosen.uses_labels else None
+        return found if found is not None and found.fitted else None
+
+    def variant(self, name: str | None) -> Variant:
         """Return a variant of the run by its name."""
         variants = self.index.variants
         chosen = variants[-1] if name is None else variant_of(name)
@@ -135,8 +147,8 @@ class IndexSearch(Generic[Index]):
         trusted: tuple[CsrGraph, CsrGraph] | None,
         results: int,
         own: int = -1,
-    ) -> tuple[list[Result], str]:
-        """Return the results of a variant with their paths, and the name of the label that it used.
+    ) -> tuple[list[Result], str, LabelPosterior | None]:
+        """Return the results of a variant with their paths, the name of the label it used, and P(label).
 
         Args:
             variant: by which is ranked.
@@ -147,7 +159,7 @@ class IndexSearch(Generic[Index]):
             results: most results.
             own: index row of what is searched for, which it does not find; -1 for none.
         """
-        found, bridge = self._rank(variant, neighbors, descriptor, trusted, own)
+        found, bridge, posterior = self._rank(variant, neighbors, descriptor, trusted, own)
         rows = ranking_of(found, self.index.ranking.length).rows[0, :results]
         traversal = found if isinstance(found, Traversal) else None
         shown = [
@@ -155,7 +167,8 @@ class IndexSearch(Generic[Index]):
             for position, row in enumerate(rows)
             if row >= 0
         ]
-        return shown, self.name_of(NO_LANDMARK if bridge is None else int(bridge.queries.label[0]))
+        label = self.name_of(NO_LANDMARK if bridge is None else int(bridge.queries.label[0]))
+        return shown, label, posterior
 
     def _rank(
         self,
@@ -164,16 +177,17 @@ class IndexSearch(Generic[Index]):
         descriptor: NDArray[Any],
         trusted: tuple[CsrGraph, CsrGraph] | None,
         own: int,
-    ) -> tuple[NeighborLists | Traversal, LabelBridge | None]:
-        """Return the ranking by a variant, and the labels that it used, the photo's among them."""
+    ) -> tuple[NeighborLists | Traversal, LabelBridge | None, LabelPosterior | None]:
+        """Return the ranking by a variant, the labels that it used, the photo's among them, and P(label)."""
         graph = self.index.graphs[variant.graph]
         if variant.rank is None or graph.index_graph is None:
-            return neighbors, None
+            return neighbors, None, None
         rows, options = self._index_rows[variant.graph], self.index.traversal
         itself = None if own < 0 else np.array([own], np.int64)
         searched = Searched(neighbors, graph.index_graph, options, descriptor, rows, trusted, own=itself)
         if not variant.uses_labels or graph.bridge is None or graph.evidence is None:
-            return variant.rank(searched), None
+            return variant.rank(searched), None, None
+        posterior = None
         config, train, labels = options.label_bridge, self._train_rows[variant.graph], self.index.train_labels
         if config.precedence == "always":
             nearest = self._search(descriptor, train, max(1, min(config.most_votes, len(train))))
@@ -182,7 +196,7 @@ class IndexSearch(Generic[Index]):
                 self._hubs[variant.graph] = label_hubs(graph.bridge, config, rows)
             searched = dataclasses.replace(searched, hubs=self._hubs[variant.graph], votes=votes)
         elif not graph.evidence.fitted:
-            return variant.rank(searched), None
+            return variant.rank(searched), None, None
         else:
             nearest = self._search(descriptor, train, max(1, min(TRAIN_NEIGHBORS, len(train))))
             similarity, model = own_similarity(neighbors.weights), graph.evidence.model
@@ -190,7 +204,7 @@ class IndexSearch(Generic[Index]):
             votes = given_labels(posterior.given(options.egt.trust), nearest, labels)
             evidence = dataclasses.replace(graph.evidence, asked=posterior)
             searched = dataclasses.replace(searched, evidence=evidence)
-        return variant.rank(searched), dataclasses.replace(graph.bridge, queries=votes)
+        return variant.rank(searched), dataclasses.replace(graph.bridge, queries=votes), posterior
 
     def _result(
         self,
@@ -233,7 +247,7 @@ class DescriptorSearch(IndexSearch[RunIndex]):
         Raises:
             LandmarkRetrievalError: the descriptor does not fit, or the run did not make the variant.
         """
-        index, chosen = self.index, self._variant(variant)
+        index, chosen = self.index, self.variant(variant)
         start = time.perf_counter()
         plain = self._index_rows[BLEND.name]
         query = _unit_row(descriptor, plain.shape[1])
@@ -248,8 +262,8 @@ class DescriptorSearch(IndexSearch[RunIndex]):
         if index.compared:
             nobody = CsrGraph(np.zeros(2, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
             trusted = nobody, index.trusted[1]
-        shown, label = self._ranked(chosen, neighbors, neighbors, query, trusted, results)
-        return Found(shown, time.perf_counter() - start, label)
+        found = self._ranked(chosen, neighbors, neighbors, query, trusted, results)
+        return Found(found[0], time.perf_counter() - start, *found[1:])
 
     def find_known(self, image_id: str, results: int = 10, variant: str | None = None) -> Found:
         """Find what is like an image of the table, other than itself: of a query, the ranking of the run.
@@ -262,7 +276,7 @@ class DescriptorSearch(IndexSearch[RunIndex]):
         Raises:
             LandmarkRetrievalError: the table has no such image, or the run did not make the variant.
         """
-        index, chosen = self.index, self._variant(variant)
+        index, chosen = self.index, self.variant(variant)
         if image_id not in index.ids:
             raise LandmarkRetrievalError(
                 f"'{image_id}' is no image of the table; its ids look like '{index.ids[0]}'"
@@ -284,8 +298,8 @@ class DescriptorSearch(IndexSearch[RunIndex]):
         near = lists[at : at + 1]
         query = graph.descriptors[row : row + 1]
         own = -1 if of_query else at
-        shown, label = self._ranked(chosen, near, near, query, trusted, results, own)
-        return Found(shown, time.perf_counter() - start, label)
+        found = self._ranked(chosen, near, near, query, trusted, results, own)
+        return Found(found[0], time.perf_counter() - start, *found[1:])
 
 
 def _unit_row(descriptor: NDArray[Any], dimensions: int) -> NDArray[np.float32]:
