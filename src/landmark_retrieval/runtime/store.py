@@ -125,6 +125,9 @@ class Namespace:
         """
         wanted = as_keys(keys)
         token, index = new_token(), self._open()
+        self._mark_used(
+            token
+        )  # at once: whoever prunes after a run that ended early keeps what that had done
         unique, first = np.unique(wanted, return_index=True)
         first = np.sort(first[unique != b""])
         missing = first[~index.find(wanted[first]).there]
@@ -147,7 +150,6 @@ class Namespace:
                     raise self._full(error) from None
         if computed or self._changed:
             index.write(token)
-        self._mark_used(token)
         places = index.find(wanted)
         reasons = index.reasons(places)
         if failed:

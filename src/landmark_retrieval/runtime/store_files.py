@@ -102,6 +102,8 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a file."""
+        if "://" in self.url:  # an open file of a remote store ends where its listing said, which may be old
+            return bytes(self.fs.cat_file(self.path(name)))
         with self.open(name) as file:
             return file.read()
 

@@ -194,6 +194,7 @@ class Filling:
 
     def _full(self, error: NoSpaceError) -> LandmarkRetrievalError:
         """Return the message of a full disk: what is missing."""
+        self.index.forget_lookup()
         left = len(self._missing())
         missing = f"{left} {self.request.unit}s are still to be stored"
         if self.computed:
