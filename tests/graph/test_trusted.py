@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landmark_retrieval.graph.egt import EgtConfig, trusted_path
-from landmark_retrieval.graph.trusted import rank_trusted, trusted_share, verified_graphs
+from landmark_retrieval.graph.trusted import rank_trusted, trusted_share, verified_graphs, vouched
 from landmark_retrieval.knn import NeighborLists
 
 CONFIG = EgtConfig(p=12, threads=1)
@@ -22,6 +22,7 @@ def worths(queries, n, pairs, trust):
             edges[a, b] = p
             if a >= queries:
                 edges[b, a] = p
+    edges = held(edges, queries)
     best = np.zeros((queries, n))
 
     def walk(query, at, worth, seen):
@@ -33,6 +34,20 @@ def worths(queries, n, pairs, trust):
     for query in range(queries):
         walk(query, query, 1.0, {query})
     return best
+
+
+def held(edges, queries):
+    """Return the edges but those between index images that no majority vouches for, in its words."""
+    around = {}
+    for a, b in edges:
+        if a >= queries:
+            around.setdefault(a, {a}).add(b)
+
+    def vouch(a, b):
+        fewer, other = sorted((around[a], around[b]), key=len)
+        return 2 * len(fewer & other) >= len(fewer)
+
+    return {(a, b): p for (a, b), p in edges.items() if a < queries or vouch(a, b)}
 
 
 def reference(queries, n, pairs, ranking, similarity, trust):
@@ -139,3 +154,38 @@ def test_photos_asked_about_themselves_do_not_find_themselves():
     assert not (found.ranking == own[:, None]).any()
     assert found.ranking[0, :2].tolist() == [1, 2]
     assert found.kinds[0, :3].tolist() == [3, 3, 1]
+
+
+def links(*circles, extra=()):
+    """Return all links within some circles of photos, and some more, as two columns."""
+    found = [(a, b) for circle in circles for a in circle for b in circle if a < b] + list(extra)
+    return np.array(found, np.int64).T
+
+
+def test_a_link_between_two_circles_is_not_vouched_for():
+    row_a, row_b = links(range(5), range(5, 10), extra=[(4, 5)])
+    assert vouched(row_a, row_b, 10).tolist() == [True] * 20 + [False]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        links(range(2)),
+        links(extra=[(i, i + 1) for i in range(6)]),  # a chain
+        links(extra=[(0, i) for i in range(1, 7)]),  # a star
+        links(range(7)),
+        links(range(5), extra=[(4, 5)]),  # a photo that one of a circle knows
+    ],
+)
+def test_what_holds(found):
+    assert vouched(*found, 7).all()
+
+
+def test_links_in_blocks_and_no_links(monkeypatch):
+    rng = np.random.default_rng(1)
+    row_a, row_b = np.array([(a, b) for a in range(30) for b in range(a + 1, 30) if rng.random() < 0.2]).T
+    whole = vouched(row_a, row_b, 30)
+    assert 0 < whole.sum() < len(whole)
+    monkeypatch.setattr("landmark_retrieval.graph.trusted.BLOCK", 7)
+    assert (vouched(row_a, row_b, 30) == whole).all()
+    assert len(vouched(row_a[:0], row_b[:0], 30)) == 0

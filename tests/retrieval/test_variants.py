@@ -14,7 +14,15 @@ from landmark_retrieval.knn import NeighborLists
 from landmark_retrieval.pipeline_registry import register_pipelines
 from landmark_retrieval.retrieval import PhotoSearch, read_index, variants
 from landmark_retrieval.retrieval.stages import Searched, traverse
-from landmark_retrieval.retrieval.variants import Variant, choose_variants, graphs_of, variant_of
+from landmark_retrieval.retrieval.variants import (
+    Variant,
+    choose_variants,
+    compared_with,
+    graphs_of,
+    last_stage,
+    stage_rows,
+    variant_of,
+)
 from variant_names import VARIANTS
 
 
@@ -50,6 +58,19 @@ def test_variants_are_chosen_by_name_and_keep_their_order() -> None:
         choose_variants([])
 
 
+def test_who_is_compared_with_whom() -> None:
+    one, two, three, four = VARIANTS
+    paper = variants.BLEND_QE_SV_PAPER_EGT.name
+    found = compared_with([*VARIANTS, paper])
+    assert found == {two: one, three: two, four: three, paper: two}
+    assert compared_with([one, two, paper]) == {two: one, paper: two}
+    assert compared_with(["a", "b"]) == {"b": "a"}
+    assert stage_rows([*VARIANTS, paper]) == [0, 1, 2, 3]
+    assert stage_rows([paper]) == [0]
+    assert last_stage(variants.VARIANTS).name == four
+    assert last_stage([variants.BLEND_QE_SV_PAPER_EGT]).name == paper
+
+
 def test_what_is_not_chosen_is_not_computed() -> None:
     whole = register_pipelines(choose_variants(["blend", "blend_qe_sv_egt"]))["__default__"]
     made = whole.all_outputs()
@@ -61,8 +82,10 @@ def test_what_is_not_chosen_is_not_computed() -> None:
 def test_a_variant_is_one_entry(project_with_results: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project = project_with_results
     monkeypatch.setattr(variants, "VARIANTS", (*variants.VARIANTS, BLEND_EGT, REVERSED))
+    project.configure(variants=None)
     project.succeed("--pipelines", "egt,evaluation")
-    names = [*VARIANTS, BLEND_EGT.name, REVERSED.name]
+    paper = variants.BLEND_QE_SV_PAPER_EGT.name
+    names = [*VARIANTS, paper, BLEND_EGT.name, REVERSED.name]
     assert project.table()["variant"].tolist() == names
     runs = {run.data.tags.get("variant"): run for run in project.mlflow_runs()}
     assert set(names) <= set(runs)
@@ -73,7 +96,7 @@ def test_a_variant_is_one_entry(project_with_results: Project, monkeypatch: pyte
     before = project.load(f"{REVERSED.graph}.ranking").rows
     for ours, theirs in zip(ranking, before, strict=True):
         assert ours[ours >= 0].tolist() == theirs[theirs >= 0][::-1].tolist()
-    assert_search_finds_the_same(project, [BLEND_EGT.name, REVERSED.name])
+    assert_search_finds_the_same(project, [paper, BLEND_EGT.name, REVERSED.name])
 
 
 def assert_search_finds_the_same(project: Project, names: list[str]) -> None:

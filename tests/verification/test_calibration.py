@@ -13,6 +13,7 @@ from landmark_retrieval.verification.calibration import (
     STEP_PROBABILITY,
     CalibrationConfig,
     InlierFit,
+    best_places,
     calibrate,
     expected_calibration_error,
     fit_inliers,
@@ -20,6 +21,7 @@ from landmark_retrieval.verification.calibration import (
     from_plain,
     in_words,
     pair_probabilities,
+    reliable_pairs,
     to_plain,
 )
 
@@ -45,6 +47,44 @@ def test_fit_finds_the_mixture_and_its_probabilities_are_calibrated(rate, unrela
     assert fit.unrelated == pytest.approx(unrelated, abs=0.06)
     fresh, related = mixture(4000, unrelated, rate, seed=2)
     assert expected_calibration_error(fit.probabilities(fresh), related) < 0.04
+
+
+def placed(n=4000, seed=1):
+    """Return tried pairs of one query: related with a chance that falls with the place in a list."""
+    rng = np.random.default_rng(seed)
+    places = rng.choice([1, 2, 8, 40], n)
+    shares = {1: 0.7, 2: 0.4, 8: 0.1, 40: 0.01}
+    inliers, _ = mixture(n, 0.0, 0.5, seed)
+    unrelated = 6 + rng.geometric(0.5, n) - 1
+    related = rng.random(n) < np.vectorize(shares.get)(places)
+    pairs = pd.DataFrame({"row_a": 0, "row_b": np.arange(1, n + 1)})
+    return pairs.assign(inliers=np.where(related, inliers, unrelated), place_a=places, place_b=0), related
+
+
+def test_the_place_in_a_list_is_prior_evidence():
+    pairs, _ = placed()
+    fit = calibrate(pairs, 1, FLOOR, CalibrationConfig())[SIDES[0]]
+    assert fit.related == pytest.approx((0.7, 0.4, 0.1, 0.01), abs=0.05)
+    assert from_plain(to_plain({"query_index": fit}))["query_index"] == fit
+    fresh, related = placed(seed=2)
+    proof = fit.probabilities_at(fresh["inliers"], best_places(fresh[["place_a", "place_b"]]))
+    assert expected_calibration_error(proof, related) < 0.03
+    at_first, far_down = (fit.probabilities_at([10], [place])[0] for place in (1, 40))
+    assert far_down < fit.probabilities([10])[0] < at_first
+    assert fit.probabilities_at([0], [1])[0] == 0
+
+
+def test_pairs_count_from_the_floor_or_by_their_place():
+    pairs, _ = placed()
+    fits = calibrate(pairs, 1, FLOOR, CalibrationConfig())
+    floor = fits[SIDES[0]].floor(0.5)
+    few = pd.DataFrame({"row_a": [0] * 4 + [1], "row_b": 2, "inliers": [floor, floor - 1, floor - 1, 3, 3]})
+    few = few.assign(place_a=[40, 1, 40, 1, 1], place_b=[0, 9, 0, 0, 0])
+    assert reliable_pairs(few, 1, fits, 0.5)["inliers"].tolist() == [floor, floor - 1, 0, 0, 0]
+    plain = few.drop(columns=["place_a", "place_b"])
+    assert reliable_pairs(plain, 1, fits, 0.5)["inliers"].tolist() == [floor, 0, 0, 0, 0]
+    by_hand = calibrate(pairs, 1, 3, CalibrationConfig(), by_hand=True)
+    assert reliable_pairs(few, 1, by_hand, 0.5)["inliers"].tolist() == few["inliers"].tolist()
 
 
 def test_floor_rises_with_the_tail_of_unrelated_pairs():

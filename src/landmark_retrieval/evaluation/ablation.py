@@ -109,14 +109,16 @@ def format_published(rows: Sequence[tuple[str, float | None, float | None]], sou
 
 def _interval_lines(intervals: pd.DataFrame) -> list[str]:
     cells = [["variant", "metric", "interval", "gain over the variant before", "its interval"]]
+    before = None
     for row in intervals.to_dict("records"):
-        gained = pd.notna(row["gain"])
+        gained, other = pd.notna(row["gain"]), row["compared_with"]
+        over, before = "" if other == before else f" (over {other})", row["variant"]
         cells.append(
             [
                 row["variant"],
                 row["metric"],
                 f"{row['low']:.4f} to {row['high']:.4f}",
-                f"{row['gain']:+.4f}" if gained else "-",
+                f"{row['gain']:+.4f}{over}" if gained else "-",
                 f"{row['gain_low']:+.4f} to {row['gain_high']:+.4f}" if gained else "-",
             ]
         )

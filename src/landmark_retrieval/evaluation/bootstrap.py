@@ -100,27 +100,31 @@ def difference_interval(
 
 
 def intervals_table(
-    scores: Mapping[str, NDArray[np.float64]], config: BootstrapConfig | None = None
+    scores: Mapping[str, NDArray[np.float64]],
+    config: BootstrapConfig | None = None,
+    compared_with: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Return the interval of every variant and of its gain over the variant before.
+    """Return the interval of every variant and of its gain over the one that it is compared with.
 
     Args:
-        scores: per variant float `[q]`, such as AP@100, of the same queries; order as compared.
+        scores: per variant float `[q]`, such as AP@100, of the same queries.
         config: parameters, the defaults when None.
+        compared_with: by variant the one that it is compared with; None compares each with the one before.
 
     Returns:
-        One row a variant: `variant`, `queries`, `mean`, `low`, `high`, `compared_with` (empty for the first),
-        `gain`, `gain_low`, `gain_high` (NaN for the first).
+        One row a variant: `variant`, `queries`, `mean`, `low`, `high`, `compared_with` (empty for none),
+        `gain`, `gain_low`, `gain_high` (NaN for none).
 
     Raises:
         LandmarkRetrievalError: as `difference_interval`.
     """
     nan = float("nan")
     rows = []
-    previous: str | None = None
+    others = dict(zip(list(scores)[1:], scores, strict=False)) if compared_with is None else compared_with
     for variant, values in scores.items():
         interval = mean_interval(values, config)
         gain = Interval(nan, nan, nan, 0)
+        previous = others.get(variant)
         if previous is not None:
             gain = difference_interval(values, scores[previous], config)
         rows.append(
@@ -136,7 +140,6 @@ def intervals_table(
                 "gain_high": gain.high,
             }
         )
-        previous = variant
     return pd.DataFrame(rows)
 
 
@@ -144,6 +147,7 @@ def usage_intervals(
     scores: Mapping[str, NDArray[np.float64]],
     usage: NDArray[Any] | None = None,
     config: BootstrapConfig | None = None,
+    compared_with: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Return `intervals_table` for all queries and, where queries have a usage, for its two parts.
 
@@ -151,6 +155,7 @@ def usage_intervals(
         scores: per variant AP@100, float `[q]`; NaN for queries that do not count.
         usage: `[q]` of `Public`, `Private` or others; None when the data set has no such division.
         config: parameters, the defaults when None.
+        compared_with: as in `intervals_table`.
 
     Returns:
         The rows of `intervals_table` with `metric` (`mAP_at_100`, `mAP_at_100_public`, ...) before them.
@@ -162,7 +167,7 @@ def usage_intervals(
     for metric, chosen in parts.items():
         of_part = {variant: values[chosen] for variant, values in scores.items()}
         if any(not np.isnan(values).all() for values in of_part.values()):
-            tables.append(intervals_table(of_part, config).assign(metric=metric))
+            tables.append(intervals_table(of_part, config, compared_with).assign(metric=metric))
     whole = pd.concat(tables, ignore_index=True)
     return whole[["metric", *whole.columns.drop("metric")]]
 
@@ -183,8 +188,8 @@ def interval_metrics(intervals: pd.DataFrame, variant: str) -> dict[str, float]:
         variant: name of the variant.
 
     Returns:
-        `{metric}_low`, `{metric}_high`, and for all variants but the first `{metric}_gain` over the variant
-        before with `{metric}_gain_low` and `{metric}_gain_high`.
+        `{metric}_low`, `{metric}_high`, and for all variants but the first `{metric}_gain` over the one that
+        it is compared with, with `{metric}_gain_low` and `{metric}_gain_high`.
     """
     return {
         f"{row['metric']}_{bound}": float(row[bound])

@@ -1,10 +1,14 @@
 """Calibrated traversal: what is trusted is what geometry proves.
 
 A path runs over verified edges alone, and is worth the product of their probabilities
-(`verification.calibration`). Photos that were verified against the query come first, in the order of QE-SV;
-then photos that trusted paths reach, by what the path is worth and then by similarity; then all others in
-the order of QE-SV. So a query for which nothing was verified keeps its ranking. The paths are found by the
-loop of EGT as Prim's algorithm, which with products of weights is Dijkstra's.
+(`verification.calibration`). What looks the same in two places (a plaque, a carpet, the frame of a series) is
+as sure as a real match, and one such edge would lead all paths of one place into the other; so an edge
+between index images must be vouched for by those around it (`vouched`).
+
+Photos that were verified against the query come first, in the order of QE-SV; then photos that trusted paths
+reach, by what the path is worth and then by similarity; then all others in the order of QE-SV. So a query for
+which nothing was verified keeps its ranking. The paths are found by the loop of EGT as Prim's algorithm,
+which with products of weights is Dijkstra's.
 """
 
 from __future__ import annotations
@@ -13,11 +17,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
 
 from landmark_retrieval.graph.egt import EgtConfig, Traversal, explore_exploit_lists
 from landmark_retrieval.graph.graph import CsrGraph
 from landmark_retrieval.graph.kernel import SIMILARITY_EDGE, VERIFIED_EDGE
 from landmark_retrieval.knn.neighbors import NeighborLists
+
+BLOCK = 65536
+"""Links looked at at a time; bounds memory."""
 
 
 def verified_graphs(
@@ -29,6 +38,8 @@ def verified_graphs(
     trust: float,
 ) -> tuple[CsrGraph, CsrGraph]:
     """Return the trusted edges from queries to index images, and between index images in both directions.
+
+    Those between index images are vouched for (`vouched`).
 
     Args:
         row_a: `[m]` table rows: queries, then index images; row_a < row_b.
@@ -44,12 +55,37 @@ def verified_graphs(
     a, b = np.asarray(row_a, np.int64), np.asarray(row_b, np.int64)
     enough = probabilities >= trust
     a, b, p = a[enough], b[enough] - queries, probabilities[enough]
+    held = a < queries
+    held[~held] = vouched(a[~held] - queries, b[~held], index)
+    a, b, p = a[held], b[held], p[held]
     ours = a < queries
     left, right = np.r_[a[~ours] - queries, b[~ours]], np.r_[b[~ours], a[~ours] - queries]
     return (
         _lists(a[ours], b[ours], p[ours], queries),
         _lists(left, right, np.r_[p[~ours], p[~ours]], index),
     )
+
+
+def vouched(row_a: NDArray[np.int64], row_b: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
+    """Return which links the photos around them vouch for, bool `[m]`.
+
+    A majority does: of the photos linked to the end with fewer links, itself among them, at least half are
+    linked to the other end, too. (SCAN compares neighbourhoods like that: Xu et al., KDD 2007.) So a pair
+    alone, a chain and a star hold; a link between two circles that know nothing of each other does not.
+
+    Args:
+        row_a: int64 `[m]` one end of each link, each pair of ends once.
+        row_b: int64 `[m]` the other end.
+        n: number of photos.
+    """
+    ends = np.concatenate([row_a, row_b, np.arange(n)]), np.concatenate([row_b, row_a, np.arange(n)])
+    around = csr_matrix((np.ones(len(ends[0]), np.int32), ends), shape=(n, n))
+    sizes, shared = np.diff(around.indptr), np.zeros(len(row_a), np.int64)
+    for start in range(0, len(row_a), BLOCK):
+        part = slice(start, start + BLOCK)
+        common = around[row_a[part]].multiply(around[row_b[part]])
+        shared[part] = np.asarray(common.sum(axis=1)).ravel()
+    return np.asarray(2 * shared >= np.minimum(sizes[row_a], sizes[row_b]))
 
 
 def rank_trusted(
@@ -141,9 +177,6 @@ def trusted_share(index_edges: CsrGraph) -> float:
 
     It estimates, from below, the probability that two photos of the collection show the same place.
     """
-    from scipy.sparse import csr_matrix
-    from scipy.sparse.csgraph import connected_components
-
     n = len(index_edges)
     if n == 0:
         return 0.0

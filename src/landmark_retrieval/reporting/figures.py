@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from landmark_retrieval.evaluation.ablation import NOT_MEASURED
 from landmark_retrieval.retrieval.variants import (
     BLEND_QE_SV_EGT,
     BLEND_QE_SV_SEMISUP_EGT,
+    compared_with,
     stages_in_words,
 )
 
@@ -190,7 +190,7 @@ def plot_average_precision(average_precision: NDArray[np.float64]) -> Figure:
 
 
 def plot_changes(average_precision: Mapping[str, NDArray[np.float64]]) -> Figure:
-    """Return one scatter for each pair of neighbouring variants: the AP of every query before and after.
+    """Return a scatter for each variant and the one that it is compared with: AP of every query in both.
 
     Queries at one place are one point, whose area is in proportion to their number.
 
@@ -198,7 +198,7 @@ def plot_changes(average_precision: Mapping[str, NDArray[np.float64]]) -> Figure
         average_precision: per variant `[q]`, of the same queries, in the order of the ablation; queries with
             NaN are left out.
     """
-    pairs = list(pairwise(average_precision))
+    pairs = [(before, after) for after, before in compared_with(list(average_precision)).items()]
     figure = Figure(figsize=(3.9 * max(len(pairs), 1), 4.85), layout="constrained")
     figure.get_layout_engine().set(h_pad=0.1)  # type: ignore[union-attr, call-arg]
     panels = np.atleast_1d(figure.subplots(1, max(len(pairs), 1), sharey=True))

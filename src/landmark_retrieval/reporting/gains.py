@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from landmark_retrieval.graph.egt import Traversal, trusted_path
 from landmark_retrieval.graph.kernel import LABEL_EDGE, VERIFIED_EDGE
+from landmark_retrieval.retrieval.variants import compared_with
 
 NOWHERE = 10**6
 """Rank of what a ranking does not hold."""
@@ -59,8 +60,9 @@ def largest_gains(
         count: most queries of either kind a stage.
     """
     found: list[Gain] = []
-    names = list(rankings)
-    for before, after, old, new in zip(names, names[1:], scores, scores[1:], strict=False):
+    measured = dict(zip(rankings, scores, strict=True))
+    for after, before in compared_with(list(rankings)).items():
+        old, new = measured[before], measured[after]
         change = np.nan_to_num(new - old)
         order = np.argsort(-change, kind="stable")
         chosen = [int(q) for q in order[:count] if change[q] > 0]

@@ -23,6 +23,7 @@ from landmark_retrieval.reporting.report import (
     VariantResults,
     choose_queries,
 )
+from landmark_retrieval.retrieval.variants import stage_rows
 from landmark_retrieval.verification.candidates import PLACE
 
 
@@ -73,7 +74,8 @@ def query_pages(findings: Findings, images: pd.DataFrame, config: ReportConfig) 
         One page a query, in the order of `report.choose_queries`.
     """
     scores = precisions(findings, images)
-    chosen = choose_queries(scores, config.queries, config.seed)
+    stages = scores[stage_rows(list(findings.rankings))]
+    chosen = choose_queries(stages, config.queries, config.seed)
     relevant = relevant_index_rows(images)
     gatherer = _Gatherer(
         findings=findings,

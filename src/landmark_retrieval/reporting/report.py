@@ -19,7 +19,7 @@ from landmark_retrieval.reporting.gains import Gain
 from landmark_retrieval.reporting.matches import VerifiedMatch
 from landmark_retrieval.reporting.templating import template
 from landmark_retrieval.reporting.thumbnails import placeholder, thumbnails
-from landmark_retrieval.retrieval.variants import stages_in_words
+from landmark_retrieval.retrieval.variants import stage_rows, stages_in_words
 
 __all__ = [
     "Chain",
@@ -130,8 +130,9 @@ class QueryPage:
 
     @property
     def change(self) -> float:
-        """AP of the last variant minus AP of the first, NaN when the query does not count."""
-        return self.variants[-1].average_precision - self.variants[0].average_precision
+        """AP of the last stage minus AP of the first variant, NaN when the query does not count."""
+        last = stage_rows([variant.name for variant in self.variants])[-1]
+        return self.variants[last].average_precision - self.variants[0].average_precision
 
     @property
     def verdict(self) -> str:

@@ -35,8 +35,15 @@ from landmark_retrieval.retrieval.stages import (
     verify,
 )
 from landmark_retrieval.retrieval.variants import BLEND
-from landmark_retrieval.verification.calibration import NEVER, SIDES, InlierFit
-from landmark_retrieval.verification.candidates import AGGREGATED, CandidateList, admit_verified, descend
+from landmark_retrieval.verification.calibration import NEVER, SIDES, InlierFit, reliable_pairs
+from landmark_retrieval.verification.candidates import (
+    AGGREGATED,
+    PLACE,
+    CandidateList,
+    admit_verified,
+    descend,
+    places_of,
+)
 from landmark_retrieval.verification.candidates import BLEND as BLEND_LIST
 from landmark_retrieval.verification.orientation import CANDIDATES, likeliest_partners, settle
 
@@ -86,7 +93,7 @@ class PhotoSearch(IndexSearch[SearchIndex]):
         Args:
             photo: an image file.
             results: most results.
-            variant: whose ranking is wanted, one of the run's; None takes the last one.
+            variant: whose ranking is wanted, one of the run's; None takes the one with most stages.
 
         Raises:
             UnreadableImageError: the photo cannot be read.
@@ -103,10 +110,12 @@ class PhotoSearch(IndexSearch[SearchIndex]):
             verified, nearest = self._verify(standing, neighbors, descriptor, plain)
         if graph.expansion is not None and verified is not None:
             descriptor = np.asarray(expand(descriptor, plain, nearest, verified, graph.expansion))
-            verified = dataclasses.replace(verified, floors=(self.floor, self.floor))
+            fits, least = dict.fromkeys(SIDES, self.fit), index.verification.calibration.rerank
+            pairs = reliable_pairs(verified.pairs, 1, fits, least)
+            reliable = dataclasses.replace(verified, pairs=pairs, floors=(1, 1))
             searched = self._index_rows[chosen.graph]
-            neighbors = self._admit(self._search(descriptor, searched), descriptor, searched, verified)
-            ranked = rerank(neighbors, verified)
+            neighbors = self._admit(self._search(descriptor, searched), descriptor, searched, reliable)
+            ranked = rerank(neighbors, reliable)
         trusted = None if verified is None else (self._trusted(verified), index.trusted[1])
         shown, label, posterior = self._ranked(chosen, ranked, neighbors, descriptor, trusted, results)
         explain = _Explanations(self, standing, nearest, verified)
@@ -230,6 +239,8 @@ class PhotoSearch(IndexSearch[SearchIndex]):
         ]
         most = None if config.budget(1) is None else sum(one.queries.shape[1] for one in lists)
         pairs = descend(lists, compare, self._measured_floor, most)
+        rows = pairs[["row_a", "row_b"]].to_numpy(np.int64)
+        pairs = pairs.assign(**{f"{PLACE}{name}": places for name, places in places_of(lists, rows).items()})
         verified = Verified(pairs, 1, config.reach, self._floors(config.calibration.expand))
         return verified, self._admit(nearest, descriptor, plain, verified)
 

@@ -23,7 +23,7 @@ from landmark_retrieval.knn.matrix import content_digest
 from landmark_retrieval.retrieval.evidence import TRAIN_NEIGHBORS, given_labels, label_posterior
 from landmark_retrieval.retrieval.index import RunIndex
 from landmark_retrieval.retrieval.stages import Searched, expand, not_verified, rank_blend, ranking_of
-from landmark_retrieval.retrieval.variants import BLEND, Variant, variant_of
+from landmark_retrieval.retrieval.variants import BLEND, Variant, last_stage, variant_of
 
 Index = TypeVar("Index", bound=RunIndex)
 
@@ -121,7 +121,7 @@ class IndexSearch(Generic[Index]):
     def variant(self, name: str | None) -> Variant:
         """Return a variant of the run by its name."""
         variants = self.index.variants
-        chosen = variants[-1] if name is None else variant_of(name)
+        chosen = last_stage(variants) if name is None else variant_of(name)
         if chosen not in variants:
             made = ", ".join(variant.name for variant in variants)
             raise LandmarkRetrievalError(f"variant '{chosen.name}' was not made by the run, only {made}")
@@ -242,7 +242,7 @@ class DescriptorSearch(IndexSearch[RunIndex]):
         Args:
             descriptor: `[d]` of the first variant's descriptors, of any length but 0.
             results: most results.
-            variant: whose ranking is wanted, one of the run's; None takes the last one.
+            variant: whose ranking is wanted, one of the run's; None takes the one with most stages.
 
         Raises:
             LandmarkRetrievalError: the descriptor does not fit, or the run did not make the variant.
@@ -271,7 +271,7 @@ class DescriptorSearch(IndexSearch[RunIndex]):
         Args:
             image_id: its id.
             results: most results.
-            variant: whose ranking is wanted, one of the run's; None takes the last one.
+            variant: whose ranking is wanted, one of the run's; None takes the one with most stages.
 
         Raises:
             LandmarkRetrievalError: the table has no such image, or the run did not make the variant.

@@ -237,6 +237,11 @@ def traverse(found: Searched) -> Traversal:
     config = found.config.egt
     if config.weights == "verified" and found.trusted is not None:
         return rank_trusted(*found.trusted, found.neighbors, found.queries, found.index, config, found.own)
+    return traverse_similarities(found)
+
+
+def traverse_similarities(found: Searched) -> Traversal:
+    """Rank by the paper's traversal over similarities, by the threshold t."""
     return explore_exploit(found.neighbors, found.index_graph, found.config.egt, found.own)
 
 

@@ -14,7 +14,12 @@ from landmark_retrieval.configuration import unknown_option
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.graph import Traversal
 from landmark_retrieval.knn import NeighborLists
-from landmark_retrieval.retrieval.stages import Searched, traverse, traverse_with_labels
+from landmark_retrieval.retrieval.stages import (
+    Searched,
+    traverse,
+    traverse_similarities,
+    traverse_with_labels,
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class Variant:
         rank: makes its ranking of these neighbours; None takes them as they are.
         traverses: whether `rank` gives a `Traversal`, whose trusted paths explain each result.
         uses_labels: whether `rank` uses the labels of the train images.
+        beside: name of the variant whose stage it does in another way; both are compared with the one before
+            that. None for a stage of its own.
     """
 
     name: str
@@ -40,6 +47,7 @@ class Variant:
     rank: Callable[[Searched], NeighborLists | Traversal] | None = None
     traverses: bool = False
     uses_labels: bool = False
+    beside: str | None = None
 
 
 BLEND = Variant("blend", "nearest neighbours of blended descriptors", graph="blend")
@@ -65,8 +73,23 @@ BLEND_QE_SV_SEMISUP_EGT = Variant(
     uses_labels=True,
 )
 
-VARIANTS: tuple[Variant, ...] = (BLEND, BLEND_QE_SV, BLEND_QE_SV_EGT, BLEND_QE_SV_SEMISUP_EGT)
-"""All variants in the order of the table; each is compared with the one before."""
+BLEND_QE_SV_PAPER_EGT = Variant(
+    "blend_qe_sv_paper_egt",
+    "the paper's traversal, over similarities by t, whatever egt.weights says",
+    graph=BLEND_QE_SV.name,
+    rank=traverse_similarities,
+    traverses=True,
+    beside=BLEND_QE_SV_EGT.name,
+)
+
+VARIANTS: tuple[Variant, ...] = (
+    BLEND,
+    BLEND_QE_SV,
+    BLEND_QE_SV_EGT,
+    BLEND_QE_SV_SEMISUP_EGT,
+    BLEND_QE_SV_PAPER_EGT,
+)
+"""All variants in the order of the table; each is compared with the one before, see `compared_with`."""
 
 
 def variant_of(name: str) -> Variant:
@@ -102,6 +125,36 @@ def graphs_of(variants: Sequence[Variant]) -> tuple[Variant, ...]:
     """Return the variants that search for themselves and whose neighbours these variants rank."""
     names = {variant.graph for variant in variants}
     return tuple(variant for variant in VARIANTS if variant.name in names)
+
+
+def last_stage(variants: Sequence[Variant]) -> Variant:
+    """Return the variant with most stages: the last one that does not stand beside another."""
+    return next((variant for variant in reversed(variants) if variant.beside is None), variants[-1])
+
+
+def compared_with(names: Sequence[str]) -> dict[str, str]:
+    """Return for each row of a table, but the first, the row that it is compared with: the one before.
+
+    One that stands beside another is compared with what that one is compared with.
+
+    Args:
+        names: of the rows, in their order; those that name no variant stand beside nothing.
+    """
+    rows = list(names)
+    beside = {variant.name: variant.beside for variant in VARIANTS}
+    result = {}
+    for place, name in enumerate(rows):
+        other = beside.get(name)
+        before = (rows.index(other) if other in rows else place) - 1
+        if before >= 0:
+            result[name] = rows[before]
+    return result
+
+
+def stage_rows(names: Sequence[str]) -> list[int]:
+    """Return which rows of a table are stages, each on top of the one before; the others stand beside one."""
+    beside = {variant.name for variant in VARIANTS if variant.beside is not None}
+    return [place for place, name in enumerate(names) if name not in beside] or list(range(len(names)))
 
 
 def stages_in_words() -> dict[str, str]:

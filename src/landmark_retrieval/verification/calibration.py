@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.verification.candidates import PLACE
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,12 @@ SPAN = 50
 
 NEVER = 2**30
 """Floor where no number of inliers is enough."""
+
+PLACES = (1, 3, 10)
+"""Last places in a list of candidates that share a prior: the first, 2 to 3, 4 to 10; then all others."""
+
+PRIOR_PAIRS = 10
+"""Pairs that the share of related pairs of all places counts for at each."""
 
 MOST_STEPS = 2000
 """Steps of EM at most; it stops before, when the share of unrelated pairs moves by less than `TOLERANCE`."""
@@ -71,6 +78,8 @@ class InlierFit:
         top: inliers up to which related pairs are spread.
         unrelated: share of unrelated pairs among those of at least `start` inliers; NaN without a fit.
         rate: factor by which unrelated pairs fall from one number of inliers to the next; NaN without a fit.
+        related: share of related pairs among those of at least `start` inliers by the better place at which a
+            list proposed them (`PLACES`); empty where places were not looked at.
     """
 
     pairs: int
@@ -78,6 +87,7 @@ class InlierFit:
     top: int
     unrelated: float
     rate: float
+    related: tuple[float, ...] = ()
 
     @property
     def fitted(self) -> bool:
@@ -93,13 +103,60 @@ class InlierFit:
         counts = np.asarray(inliers)
         if not self.fitted:
             return np.where(counts >= self.start, STEP_PROBABILITY, 0.0).astype(np.float32)
-        above = np.arange(self.top - self.start + 1)
-        related = np.log1p(-self.unrelated) + np.log(_log_uniform(self.start, self.top))
-        unrelated = np.log(self.unrelated) + np.log1p(-self.rate) + above * np.log(self.rate)
-        table = 1 / (1 + np.exp(np.clip(unrelated - related, -700, 700)))
+        related, unrelated = self._log_likelihoods()
+        odds = np.log1p(-self.unrelated) + related - np.log(self.unrelated) - unrelated
+        table = 1 / (1 + np.exp(np.clip(-odds, -700, 700)))
         table = np.minimum.accumulate(table[::-1])[::-1]
         result = table[np.clip(counts, self.start, self.top) - self.start]
         return np.where(counts > 0, result, 0.0).astype(np.float32)
+
+    def probabilities_at(self, inliers: ArrayLike, places: ArrayLike) -> NDArray[np.float32]:
+        """Return P(same place | inliers, place in a list), float32 of the same shape.
+
+        The same inliers prove more of a photo that a list had first than of one from far down. As
+        `probabilities` where places were not looked at.
+
+        Args:
+            inliers: of each pair.
+            places: from 1, the better one of both photos in any list.
+        """
+        if not self.fitted or not self.related:
+            return self.probabilities(inliers)
+        p, prior = self.probabilities(inliers).astype(np.float64), (1 - self.unrelated) / self.unrelated
+        share = np.array(self.related)[np.searchsorted(PLACES, places)]
+        odds = share / (1 - share) / prior * p / np.maximum(1 - p, 1e-12)
+        return np.asarray(odds / (1 + odds), np.float32)
+
+    def with_places(self, inliers: ArrayLike, places: ArrayLike) -> InlierFit:
+        """Return the fit with the share of related pairs at each of `PLACES`, by EM with null and rate fixed.
+
+        Args:
+            inliers: of the pairs that it was fitted on.
+            places: of the same pairs, as for `probabilities_at`.
+        """
+        if not self.fitted:
+            return self
+        counts = np.asarray(inliers)
+        ratios = np.exp(np.clip(np.subtract(*self._log_likelihoods()), -700, 700))
+        group, all_places, shares = np.searchsorted(PLACES, places), 1 - self.unrelated, []
+        for number in range(len(PLACES) + 1):
+            mine = counts[(group == number) & (counts >= self.start)]
+            ratio, share = ratios[np.minimum(mine, self.top) - self.start], all_places
+            for _ in range(MOST_STEPS):
+                weight = (share * ratio / (share * ratio + 1 - share)).sum()
+                before, share = share, float(weight + PRIOR_PAIRS * all_places) / (len(mine) + PRIOR_PAIRS)
+                if abs(share - before) < TOLERANCE:
+                    break
+            shares.append(float(np.clip(share, 1e-9, 1 - LEAST_UNRELATED)))
+        return replace(self, related=tuple(shares))
+
+    def _log_likelihoods(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the log probabilities of start..top inliers of related pairs, and of unrelated ones."""
+        above = np.arange(self.top - self.start + 1)
+        return (
+            np.log(_log_uniform(self.start, self.top)),
+            np.log1p(-self.rate) + above * np.log(self.rate),
+        )
 
     def floor(self, probability: float) -> int | None:
         """Return the inliers from which pairs have at least this probability; None when none has."""
@@ -160,6 +217,8 @@ def calibrate(
     for side, chosen in zip(SIDES, (of_queries, ~of_queries), strict=True):
         enough = NEVER if by_hand or not config.enabled else config.min_pairs
         fits[side] = fit_inliers(inliers[chosen], floor, enough)
+        if side == SIDES[0] and (columns := [name for name in pairs if str(name).startswith(PLACE)]):
+            fits[side] = fits[side].with_places(inliers[chosen], best_places(pairs.loc[chosen, columns]))
         logger.info("%s", in_words(side, fits[side], config))
     return fits
 
@@ -168,6 +227,35 @@ def floors(fits: Mapping[str, InlierFit], probability: float) -> tuple[int, int]
     """Return the inliers from which pairs of each of `SIDES` have a probability, `NEVER` where none has."""
     query_index, index_index = (fits[side].floor(probability) or NEVER for side in SIDES)
     return query_index, index_index
+
+
+def best_places(places: pd.DataFrame) -> NDArray[np.int64]:
+    """Return the better place of each pair, int64 `[m]`, of one column a list in which 0 stands for none."""
+    values, nowhere = places.to_numpy(np.int64), np.iinfo(np.int64).max
+    return np.asarray(np.where(values > 0, values, nowhere).min(axis=1, initial=nowhere), np.int64)
+
+
+def reliable_pairs(
+    pairs: pd.DataFrame, queries: int, fits: Mapping[str, InlierFit], probability: float
+) -> pd.DataFrame:
+    """Return the pairs with 0 inliers where these prove too little, so that what is left counts.
+
+    A pair counts from the floor of its side on. One of a query also counts when its place in a list speaks
+    for it: one inlier at the floor would else be the difference between the first place and any.
+
+    Args:
+        pairs: `row_a`, `row_b`, `inliers` and, if known, places in lists (`candidates.places_of`).
+        queries: number of queries; table rows below it are queries.
+        fits: of both `SIDES` (`calibrate`).
+        probability: P(same place) from which a pair counts.
+    """
+    inliers, of_queries = pairs["inliers"].to_numpy(), pairs["row_a"].to_numpy() < queries
+    counts = inliers >= np.where(of_queries, *floors(fits, probability))
+    columns = [name for name in pairs if str(name).startswith(PLACE)]
+    if columns:
+        proof = fits[SIDES[0]].probabilities_at(inliers, best_places(pairs[columns]))
+        counts |= of_queries & (proof >= probability)
+    return pairs.assign(inliers=np.where(counts, inliers, 0))
 
 
 def pair_probabilities(
@@ -241,7 +329,8 @@ def from_plain(values: Mapping[str, Mapping[str, Any]]) -> dict[str, InlierFit]:
     nothing = float("nan")
 
     def known(fit: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: nothing if value is None else value for name, value in fit.items()}
+        values = {name: nothing if value is None else value for name, value in fit.items()}
+        return {**values, "related": tuple(fit.get("related", ()))}
 
     return {side: InlierFit(**known(fit)) for side, fit in values.items()}
 

@@ -39,6 +39,7 @@ from landmark_retrieval.evaluation import (
 )
 from landmark_retrieval.evaluation.protocols import evaluate_protocol
 from landmark_retrieval.graph import Traversal, TraversalConfig
+from landmark_retrieval.graph.label_evidence import LabelEvidence
 from landmark_retrieval.images import image_sources
 from landmark_retrieval.io.mlflow_run import flatten
 from landmark_retrieval.local_features import LocalFeaturesConfig, LocalFeatureStore, StoredFeatures
@@ -61,12 +62,13 @@ from landmark_retrieval.reporting import (
 )
 from landmark_retrieval.reporting.calibration import (
     calibration_in_words,
+    evidence_metrics,
     inliers_by_side,
     plot_calibration,
 )
 from landmark_retrieval.reporting.gains import Gain, largest_gains
 from landmark_retrieval.reporting.report import QueryPage, ReportContent
-from landmark_retrieval.retrieval.variants import Variant
+from landmark_retrieval.retrieval.variants import Variant, compared_with, stage_rows
 from landmark_retrieval.verification import VerificationConfig
 from landmark_retrieval.verification.calibration import floors, from_plain
 
@@ -96,7 +98,8 @@ def measure_intervals(images: pd.DataFrame, config: BootstrapConfig, **rankings:
     if not has_truth(images):
         return no_intervals()
     scores = precisions(_findings(rankings), images)
-    return usage_intervals(dict(zip(rankings, scores, strict=True)), _query_usage(images), config)
+    measured = dict(zip(rankings, scores, strict=True))
+    return usage_intervals(measured, _query_usage(images), config, compared_with(list(rankings)))
 
 
 def write_ablation(
@@ -140,14 +143,20 @@ def describe_run(variant: Variant) -> Callable[..., VariantRun]:
         facts: dict[str, str],
         options: TraversalConfig,
         parameters: dict[str, Any],
+        probabilities: pd.DataFrame | None = None,
+        inlier_fits: dict[str, dict[str, Any]] | None = None,
+        labels: LabelEvidence | None = None,
     ) -> VariantRun:
         seconds = stage_seconds["variants"].get(variant.name, float("nan"))
-        plain = _plain(parameters)
+        plain, proof = _plain(parameters), {}
+        if probabilities is not None and inlier_fits is not None:
+            config = VerificationConfig.model_validate(parameters["verification"]).calibration
+            proof = evidence_metrics(probabilities, images, from_plain(inlier_fits), config, labels)
         figure = figures.plot_average_precision(average_precision(ranking.rows, relevant_index_rows(images)))
         return VariantRun(
             name=variant.name,
             parameters={"variant": variant.name, **plain, **options.model_dump(mode="json")},
-            metrics={**metrics, **interval_metrics(intervals, variant.name), "seconds": seconds},
+            metrics={**metrics, **interval_metrics(intervals, variant.name), **proof, "seconds": seconds},
             tags={
                 "variant": variant.name,
                 "adds": variant.adds,
@@ -194,7 +203,8 @@ def make_report(
         label_bridges=_of_variants(found, "label_bridge"),
     )
     pages, scores = query_pages(findings, images, config), precisions(findings, images)
-    extreme_queries, fits = extremes(scores, config.extremes), from_plain(inlier_fits)
+    stages, fits = scores[stage_rows(list(rankings))], from_plain(inlier_fits)
+    extreme_queries = extremes(stages, config.extremes)
     rows = SplitRows.from_table(images)
     floor = floors(fits, verification.calibration.rerank)[int(rows.among_themselves)]
     tried = pairs.assign(probability=probabilities["probability"])
@@ -217,7 +227,7 @@ def make_report(
         intervals=intervals,
         published=published.rows(),
         published_source=published.told(ablation),
-        changes=change_counts(scores),
+        changes=change_counts(stages),
         changes_figure=figure,
         extreme_queries=extreme_queries,
         matches=_matches(pairs, images, local_features, verification, floor, config.matches),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from kedro.pipeline import Node, Pipeline
 
 from landmark_retrieval.pipelines.evaluation import nodes
-from landmark_retrieval.retrieval.variants import Variant
+from landmark_retrieval.retrieval.variants import Variant, variant_of
 
 NAMESPACE = "evaluation"
 
@@ -153,6 +153,7 @@ def create_scoring_pipeline(variant: Variant) -> Pipeline:
                     "run_facts",
                     "traversal_options",
                     "parameters",
+                    *_evidence(variant),
                 ],
                 outputs=f"{name}.mlflow_run",
                 name=f"log_mlflow_run_of_{name}",
@@ -161,3 +162,11 @@ def create_scoring_pipeline(variant: Variant) -> Pipeline:
             ),
         ]
     )
+
+
+def _evidence(variant: Variant) -> list[str]:
+    """Return the artifacts with what inliers and labels prove, as far as a variant uses them."""
+    if variant_of(variant.graph).expansion is None:
+        return []
+    labels = [f"{variant.graph}.label_evidence"] if variant.uses_labels else []
+    return ["pair_probabilities", "inlier_fits", *labels]

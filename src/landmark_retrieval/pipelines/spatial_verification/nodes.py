@@ -123,11 +123,11 @@ def rerank_verified(
     config: VerificationConfig,
 ) -> KnnGraph:
     """Join the finished blocks of the search and re-rank verified neighbours on both sides of the graph."""
-    graph = gather_graph(neighbor_shards)
-    floors = calibration.floors(calibration.from_plain(fits), config.calibration.rerank)
+    graph, found = gather_graph(neighbor_shards), calibration.from_plain(fits)
+    pairs = calibration.reliable_pairs(pairs, len(graph.queries), found, config.calibration.rerank)
     if config.reach is None:
         rows = SplitRows.from_table(images)
         sides = descriptors.part(rows.query), descriptors.part(rows.index)
-        graph = admit_verified(graph, *sides, pairs, floors)
-    verified = Verified(pairs, len(graph.queries), config.reach, floors)
+        graph = admit_verified(graph, *sides, pairs, (1, 1))
+    verified = Verified(pairs, len(graph.queries), config.reach, floors=(1, 1))
     return KnnGraph(rerank(graph.queries, verified), rerank(graph.index, verified, of_index=True))
