@@ -60,5 +60,5 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.output == f"Error: {graph}: line 2 names the neighbour 'y', which has no line of its own\n"
     assert not (tmp_path / "out.txt").exists()
-    assert egt(graph, tmp_path / "out.txt", 1, "nan").output.startswith("Error: egt: option 't'")
+    assert egt(graph, tmp_path / "out.txt", 1, "nan").output.startswith("Error: option 't' should")
     assert egt(tmp_path / "none.txt", tmp_path / "out.txt", 1, "0").exit_code == 2

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from kedro_project import ROOT, Project
 from landmark_retrieval.collection.naming import data_set_name
+from landmark_retrieval.config_loader import PLAIN_GROUPS
 from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.pipeline_registry import register_pipelines
@@ -57,7 +58,7 @@ def test_files_belong_to_a_pipeline() -> None:
 def test_groups_are_given_once() -> None:
     groups = [group for _, group in groups_in("base")]
     assert sorted(groups) == sorted(set(groups))
-    assert set(groups) == {*MODELS, "variants"}  # the pipelines themselves depend on `variants`
+    assert set(groups) == {*MODELS, *PLAIN_GROUPS}
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)

@@ -16,7 +16,10 @@ from landmark_retrieval.commands.egt import egt
 from landmark_retrieval.commands.environments import check_environment
 from landmark_retrieval.commands.errors import in_words, plain_errors
 from landmark_retrieval.commands.evaluate import evaluate
+from landmark_retrieval.commands.killed import killed_runs_marked
+from landmark_retrieval.commands.params import params_option
 from landmark_retrieval.commands.photos import check_photos
+from landmark_retrieval.commands.run_checks import check_run, configuration
 from landmark_retrieval.commands.search import search
 from landmark_retrieval.commands.serve import serve
 from landmark_retrieval.commands.store import store
@@ -95,16 +98,17 @@ def _run_with_plain_errors() -> click.Command:
     def callback(*args: Any, **kwargs: Any) -> Any:
         check_environment(kwargs["env"], kwargs["conf_source"])
         kwargs = _with_own_descriptors(kwargs)
-        if _reads_photos(kwargs):
-            try:
-                check_photos(kwargs["env"], kwargs["conf_source"], kwargs["params"])
-            except LandmarkRetrievalError as error:
-                raise click.ClickException(in_words(error)) from error
         for name in kwargs["pipelines"]:
             if name not in pipelines:
                 raise click.ClickException(unknown_option(name, sorted(pipelines), kind="pipeline"))
+        config = configuration(kwargs["env"], kwargs["conf_source"], kwargs["params"])
         try:
-            return original(*args, **kwargs)
+            if config is not None:
+                check_run(config, kwargs)
+            if config is not None and _reads_photos(kwargs):
+                check_photos(config)
+            with killed_runs_marked():
+                return original(*args, **kwargs)
         except ParameterValidationError as error:
             raise click.ClickException(_parameter_problems(str(error))) from error
         except (LandmarkRetrievalError, MissingConfigException) as error:
@@ -112,9 +116,8 @@ def _run_with_plain_errors() -> click.Command:
         except DatasetError as error:
             raise click.ClickException(" ".join(str(error.__cause__ or error).split())) from error
 
-    return click.Command(
-        "run", params=run.params, callback=callback, help=run.help, short_help=run.short_help
-    )
+    options = [params_option if option.name == "params" else option for option in run.params]
+    return click.Command("run", params=options, callback=callback, help=run.help, short_help=run.short_help)
 
 
 run = _run_with_plain_errors()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from kedro.config import MissingConfigException, OmegaConfigLoader
+from kedro.config import AbstractConfigLoader, MissingConfigException, OmegaConfigLoader
 from omegaconf import OmegaConf
 from omegaconf.resolvers import oc
 
@@ -13,14 +14,38 @@ from landmark_retrieval.collection.naming import data_set_name
 BUILDS_ON = "builds_on"
 """Name in an environment's `globals.yml` that says on which other environment it builds."""
 
+RUNTIME_OPTIONS = ("image_root", "labels", "protocol", "data_root", "distractors", "seed")
+"""Options of `kedro run --params` that configuration files read; all others are parameter groups."""
+
+PLAIN_GROUPS = ("variants", "tracking")
+"""Parameters that no node takes: the pipelines themselves and the connection to MLflow depend on them."""
+
+
+def configured_seed() -> int:
+    """Return the number from which all random choices of a run start, in files `${seed:}`."""
+    on_command_line, in_files = _given("runtime_params:seed,null", "globals:seed")
+    seed: int = in_files if on_command_line is None else on_command_line
+    return seed
+
 
 def configured_data_set_name() -> str:
     """Return the name of the folder of a run's artifacts, in files `${data_set_name:}`."""
     options = ("image_root,null", "data_root,null", "distractors,false", "descriptors,null")
-    given = OmegaConf.create(
-        ["${globals:data_set}", *(f"${{runtime_params:{option}}}" for option in options)]
-    )
-    return data_set_name(*given)
+    return data_set_name(*_given("globals:data_set", *(f"runtime_params:{option}" for option in options)))
+
+
+def _given(*names: str) -> Sequence[Any]:
+    """Return what a run's globals and runtime parameters say."""
+    return OmegaConf.create([f"${{{name}}}" for name in names])
+
+
+def tracking_uri(config: AbstractConfigLoader) -> str | None:
+    """Return the address of MLflow that the configuration names (`mlflow.yml`), None where it names none."""
+    try:
+        server: dict[str, Any] = config["mlflow"].get("server") or {}
+    except MissingConfigException:
+        return None
+    return server.get("mlflow_tracking_uri")
 
 
 class ConfigLoader(OmegaConfigLoader):
@@ -60,7 +85,12 @@ class ConfigLoader(OmegaConfigLoader):
 
 CONFIG_LOADER_ARGS: dict[str, Any] = {
     "base_env": "base",
+    "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]},
     "default_run_env": "local",
-    "custom_resolvers": {"data_set_name": configured_data_set_name, "oc.env": oc.env},
+    "custom_resolvers": {
+        "data_set_name": configured_data_set_name,
+        "seed": configured_seed,
+        "oc.env": oc.env,
+    },
 }
 """Arguments of `ConfigLoader`."""

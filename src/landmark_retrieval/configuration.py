@@ -5,28 +5,53 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from landmark_retrieval.errors import LandmarkRetrievalError
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""Start of random numbers, as every library takes it."""
+
+Scale = Annotated[float, Field(ge=0.05, le=8)]
+"""Factor of a picture's long side."""
+
+ShardSize = Annotated[int, Field(ge=1, le=1_000_000)]
+"""Units of work in a shard, what a kill loses at most."""
+
+Threads = Annotated[int, Field(ge=0, le=4096)]
+"""Threads, 0 for all cores."""
+
+
+def _a_number(value: float) -> float:
+    if math.isnan(value):
+        raise ValueError("should be a number, .inf or -.inf")
+    return value
+
+
+Threshold = Annotated[float, Field(allow_inf_nan=True), AfterValidator(_a_number)]
+"""Threshold that may be infinite."""
+
 
 class Configuration(BaseModel):
-    """Base of all parameter models: immutable, hashable, and loud about misspelt options."""
+    """Base of all parameter models: immutable, hashable, and loud about misspelt options.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Numbers must be finite unless their field says otherwise, and every number has a range.
+    """
 
-    @model_validator(mode="before")
-    @classmethod
-    def _name_unknown_options(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            for name in values:
-                if name not in cls.model_fields:
-                    raise LandmarkRetrievalError(unknown_option(str(name), list(cls.model_fields)))
-        return values
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise LandmarkRetrievalError(bad_values(error, values, type(self))) from error
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined] # groups in groups: all faults at once
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:
@@ -42,7 +67,16 @@ class Configuration(BaseModel):
         try:
             return super().model_validate(obj, **options)
         except ValidationError as error:
-            raise LandmarkRetrievalError(bad_values(error, obj)) from error
+            raise LandmarkRetrievalError(bad_values(error, obj, cls)) from error
+
+    def read_files(self) -> dict[str, str]:
+        """Return the files that a run with these options reads, by the names of the options."""
+        return {
+            f"{name}.{option}": file
+            for name, value in self
+            if isinstance(value, Configuration)
+            for option, file in value.read_files().items()
+        }
 
     def fingerprint(self) -> str:
         """Return a hexadecimal digest of all values, equal for equal configurations."""
@@ -81,12 +115,13 @@ def unknown_option(name: str, options: Sequence[str], kind: str = "option") -> s
     return f"unknown {kind} '{name}': {hint}{kind}s here are {', '.join(options)}"
 
 
-def bad_values(error: ValidationError, values: Any) -> str:
+def bad_values(error: ValidationError, values: Any, model: type[BaseModel]) -> str:
     """Return the message for values that a model refuses: each option, what it should be, and what it is.
 
     Args:
         error: error of the model.
         values: that it was given.
+        model: itself.
     """
     wanted: dict[str, list[str]] = {}
     given: dict[str, Any] = {}
@@ -97,6 +132,9 @@ def bad_values(error: ValidationError, values: Any) -> str:
             tag = context["discriminator"].strip("'")
             path, value = (*path, tag), context["tag"]
             text = f"Input should be one of {context['expected_tags']}"
+        elif problem["type"] == "extra_forbidden":
+            *groups, name = problem["loc"]
+            text = unknown_option(str(name), _options_of(model, groups))
         elif problem["type"] == "model_type":
             text = "Input should be a group of options"
         wanted.setdefault(".".join(path), []).append(_in_words(text))
@@ -104,12 +142,34 @@ def bad_values(error: ValidationError, values: Any) -> str:
     lines = []
     for option, texts in wanted.items():
         text = " or ".join(dict.fromkeys(texts)).replace(" or should be ", " or ")
-        name = f"option '{option}'" if option else ""
+        unknown = texts[0].startswith("unknown ")
+        name = f"option '{option}'" if option and not unknown else ""
         # pydantic's own messages go on from the value, others say all there is to say.
         value = json.dumps(given[option], default=str)[:60]
         line = f"{name} {text}, got {value}" if text.startswith("should ") else f"{name}: {text}"
         lines.append(line.lstrip(" :"))
     return "; ".join(lines)
+
+
+def _options_of(model: type[BaseModel], groups: Iterable[int | str]) -> list[str]:
+    """Return the options of a group within a model, by the names that lead to it."""
+    models = [model]
+    for part in groups:
+        inner = [found for one in models if part in one.model_fields for found in _models_of(one, str(part))]
+        tagged = [one for one in models if part in {field.default for field in one.model_fields.values()}]
+        models = inner or tagged or models
+    return list(models[0].model_fields)
+
+
+def _models_of(model: type[BaseModel], field: str) -> list[type[BaseModel]]:
+    """Return the models that a field may hold, within unions, lists and mappings."""
+    waiting, found = [model.model_fields[field].annotation], []
+    while waiting:
+        annotation = waiting.pop()
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            found.append(annotation)
+        waiting += get_args(annotation)
+    return found
 
 
 def _option_path(location: Iterable[int | str], values: Any) -> tuple[str, ...]:

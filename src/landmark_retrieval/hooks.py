@@ -19,10 +19,18 @@ from mlflow.entities import RunStatus
 from pydantic import BaseModel
 
 from landmark_retrieval.collection import DataSetConfig
+from landmark_retrieval.config_loader import PLAIN_GROUPS, RUNTIME_OPTIONS, tracking_uri
 from landmark_retrieval.configuration import unknown_option
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.io import ImageFolderDataset
 from landmark_retrieval.io.mlflow_parent import end_killed_runs, identifying_tags, run_name
+from landmark_retrieval.io.tracking import (
+    TrackingConfig,
+    be_brief,
+    go_on_locally,
+    has_stopped,
+    usable_store,
+)
 from landmark_retrieval.pipeline_registry import STAGES, register_pipelines
 from landmark_retrieval.retrieval.variants import choose_variants
 from landmark_retrieval.runtime.run_facts import run_facts
@@ -44,9 +52,6 @@ RUN_FACTS = "run_facts"
 PHOTOS = "photos"
 """Catalog entry of the photos, the only input that no stage makes."""
 
-RUNTIME_OPTIONS = ("image_root", "labels", "protocol", "data_root", "distractors")
-"""Options of `kedro run --params` that the catalog reads; all others are parameter groups."""
-
 
 class ArtifactHooks:
     """Before anything runs: refuse unknown parameters and name what a single pipeline misses."""
@@ -60,7 +65,7 @@ class ArtifactHooks:
     @hook_impl
     def after_catalog_created(self, catalog: CatalogProtocol, parameters: dict[str, Any]) -> None:
         """Refuse parameters that nothing reads (misspelt, or of another environment)."""
-        known = {*RUNTIME_OPTIONS, "variants"}
+        known = {*RUNTIME_OPTIONS, *PLAIN_GROUPS}
         for pipeline in pipelines.values():
             known |= {
                 name.removeprefix("params:").split(".")[0]
@@ -72,7 +77,7 @@ class ArtifactHooks:
                 raise LandmarkRetrievalError(unknown_option(name, sorted(known), kind="parameter"))
         read = getattr(catalog.get(PHOTOS), "RUNTIME_OPTIONS", RUNTIME_OPTIONS)
         for name in RUNTIME_OPTIONS:
-            if name in parameters["parameters"] and name not in read:
+            if name in parameters["parameters"] and name not in (*read, "seed"):
                 raise LandmarkRetrievalError(
                     f"'{name}' has no meaning in this environment: image_root and labels belong to --env "
                     "folder, data_root to gldv2, roxford5k and rparis6k, distractors to the last two"
@@ -207,7 +212,40 @@ def _stored_seconds(catalog: CatalogProtocol) -> dict[str, float]:
 
 
 class ExperimentHooks(MlflowHook):
-    """kedro-mlflow's hook, with runs that name their data set and parameter models logged flat."""
+    """kedro-mlflow's hook, with runs that name their data set and parameter models logged flat.
+
+    A server that does not answer at the start stops the run, or is replaced by the local store; one that
+    stops to answer later is replaced by it.
+    """
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Make sure that MLflow answers, and connect to it."""
+        uri = tracking_uri(context.config_loader)
+        if uri is not None and mlflow.active_run() is None:
+            config = TrackingConfig.model_validate(context.params.get("tracking", {}))
+            found = {**context.config_loader["mlflow"]}
+            found["server"] = {**found["server"], "mlflow_tracking_uri": usable_store(uri, config)}
+            context.config_loader["mlflow"] = found
+        try:
+            super().after_context_created(context=context)
+        except mlflow.MlflowException as error:
+            raise LandmarkRetrievalError(f"MLflow cannot be used at {uri}: {error}") from error
+
+    def _go_on_tracking(self) -> None:
+        """Replace a server that has stopped to answer."""
+        if has_stopped():
+            self.run_id = go_on_locally(self.mlflow_config.tracking.experiment.name, self._logged)
+
+    @hook_impl
+    def before_dataset_saved(self) -> None:
+        """Look whether MLflow answers, as what is saved may go there."""
+        self._go_on_tracking()
+
+    @hook_impl
+    def after_node_run(self) -> None:
+        """Look whether MLflow answers, as the end of the run may come next."""
+        self._go_on_tracking()
 
     @hook_impl
     def before_pipeline_run(
@@ -218,6 +256,7 @@ class ExperimentHooks(MlflowHook):
         A run that the caller has opened keeps its name.
         """
         self._logged: dict[str, str] = {}
+        be_brief()
         super().before_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
         run = mlflow.active_run()
         data_set = DataSetConfig.model_validate(catalog.load("params:data_set")).name
@@ -250,6 +289,7 @@ class ExperimentHooks(MlflowHook):
         self, node: Node, catalog: CatalogProtocol, inputs: dict[str, Any], is_async: bool
     ) -> None:
         """Log the parameters of a node to the run of this `kedro run` (`verification.min_inliers`)."""
+        self._go_on_tracking()
         plain = {
             name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
             for name, value in inputs.items()
@@ -272,4 +312,7 @@ class ExperimentHooks(MlflowHook):
         kedro-mlflow's own version fails itself in a run that it has not reopened (2.0.3).
         """
         while mlflow.active_run():
-            mlflow.end_run(RunStatus.to_string(RunStatus.FAILED))
+            try:
+                mlflow.end_run(RunStatus.to_string(RunStatus.FAILED))
+            except mlflow.MlflowException as refusal:
+                logger.warning("the MLflow run could not be marked as failed: %s", refusal)

@@ -85,6 +85,18 @@ def test_the_page_of_an_earlier_search_is_replaced(project_with_results: Project
     assert not list(tmp_path.glob(".*"))
 
 
+def test_mlflow_is_not_spoken_to(project_with_results: Project) -> None:
+    with (
+        mock.patch("kedro_mlflow.config.kedro_mlflow_config.MlflowClient", side_effect=AssertionError),
+        mock.patch("landmark_retrieval.io.tracking.why_unreachable", side_effect=AssertionError),
+    ):
+        for command in (("search", QUERY, "--results", "1"), ("store", "size")):
+            result = invoke(project_with_results, *command)
+            assert result.exit_code == 0, result.output
+    result = invoke(project_with_results, "search", QUERY, "--params", "knn.kk=3")
+    assert "Parameter 'knn': unknown option 'kk': did you mean 'k'?" in result.output
+
+
 def test_serve_listens_on_loopback_only(project_with_results: Project) -> None:
     with mock.patch("uvicorn.run") as run:
         result = invoke(project_with_results, "serve", "--port", "8765")

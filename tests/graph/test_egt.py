@@ -193,7 +193,9 @@ def test_wrong_index_graph_is_refused() -> None:
 def test_configuration() -> None:
     assert EgtConfig(t="inf").t == np.inf
     assert EgtConfig(t=np.inf).fingerprint() != EgtConfig(t=-np.inf).fingerprint()
-    with pytest.raises(LandmarkRetrievalError, match="not a number"):
+    with pytest.raises(
+        LandmarkRetrievalError, match=r"option 't' should be a number, \.inf or -\.inf, got NaN"
+    ):
         EgtConfig(t=np.nan)
     with pytest.raises(LandmarkRetrievalError, match="did you mean 'threads'"):
         EgtConfig(thread=1)

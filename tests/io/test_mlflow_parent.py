@@ -12,7 +12,7 @@ from typing import Any
 import mlflow
 import pytest
 
-from landmark_retrieval.io.mlflow_parent import PROCESS_TAG, end_killed_runs, run_name
+from landmark_retrieval.io.mlflow_parent import PROCESS_TAG, end_killed_runs, identifying_tags, run_name
 
 
 @pytest.mark.parametrize(
@@ -39,15 +39,24 @@ def test_runs_of_processes_that_are_gone_end_as_killed(tmp_path: Path) -> None:
         gone = subprocess.Popen([sys.executable, "-c", ""])
         gone.wait()
         host = socket.gethostname()
-        processes = {"dead": f"{host}:{gone.pid}", "parent": f"{host}:{os.getppid()}", "far": "elsewhere:1"}
+        own = identifying_tags("abc")[PROCESS_TAG]
+        processes = {
+            "dead": f"{host}:{gone.pid}:7",
+            "of an earlier version": f"{host}:{gone.pid}",
+            "number taken again": f"{host}:{os.getppid()}:7",
+            "parent": f"{host}:{os.getppid()}",
+            "own": own,
+            "far": "elsewhere:1:7",
+        }
         runs = {
             name: client.create_run(experiment, run_name=name, tags={PROCESS_TAG: process}).info.run_id
             for name, process in processes.items()
         }
         within = client.create_run(experiment, run_name="blend", tags={"mlflow.parentRunId": runs["dead"]})
-        assert end_killed_runs(experiment) == ["dead"]
+        killed = ["dead", "of an earlier version", "number taken again"]
+        assert sorted(end_killed_runs(experiment)) == sorted(killed)
         status = {name: client.get_run(run).info.status for name, run in runs.items()}
-        assert status == {"dead": "KILLED", "parent": "RUNNING", "far": "RUNNING"}
+        assert status == {name: "KILLED" if name in killed else "RUNNING" for name in processes}
         assert client.get_run(within.info.run_id).info.status == "KILLED"
     finally:
         mlflow.set_tracking_uri(before)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.configuration import Configuration, Seed
 
 JOINING = 2
 """Links without a common photo that make one place of two communities: a single one may be wrong."""
@@ -41,7 +41,7 @@ class GroupsConfig(Configuration):
     """
 
     min_probability: float = Field(default=0.95, gt=0, lt=1)
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
 
 @dataclass(frozen=True, eq=False)

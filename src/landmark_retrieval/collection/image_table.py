@@ -30,7 +30,7 @@ from landmark_retrieval.collection.rows import (
     split_counts,
 )
 from landmark_retrieval.collection.splits import draw_splits
-from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.configuration import Configuration, Seed
 from landmark_retrieval.errors import LandmarkRetrievalError, ProblemsError
 
 if TYPE_CHECKING:
@@ -89,15 +89,15 @@ class DataSetConfig(Configuration):
 
     name: str = ""
     protocol: Literal["splits", "leave_one_out"] = "splits"
-    seed: int = 0
+    seed: Seed = 0
     query_fraction: float = Field(default=0.2, gt=0, lt=1)
     train_fraction: float = Field(default=0.2, ge=0, lt=1)
-    min_images: int = Field(default=2, ge=2)
+    min_images: int = Field(default=2, ge=2, le=1_000_000)
 
     @model_validator(mode="after")
     def _leave_an_index(self) -> DataSetConfig:
         if self.query_fraction + self.train_fraction >= 1:
-            raise LandmarkRetrievalError(
+            raise ValueError(
                 f"query_fraction {self.query_fraction} + train_fraction {self.train_fraction} leave nothing "
                 "for the index; their sum must be below 1"
             )

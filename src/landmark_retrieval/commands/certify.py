@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from landmark_retrieval.commands.errors import plain_errors
-from landmark_retrieval.commands.index import index_options
+from landmark_retrieval.commands.index import index_options, open_catalog
 from landmark_retrieval.commands.output import check_output, force_option, writing
 
 DEFAULT = "data/08_reporting/certificate.json"
@@ -53,7 +53,7 @@ def certify(
         made = make_certificate(Path.cwd(), env, params)
         with writing(file) as temporary:
             temporary.write_text(json.dumps(made, indent=1, default=str), encoding="utf-8")
-        click.echo(f"{output}: {len(made['stages'])} artifacts{_keep_in_mlflow(file, made)}")
+        click.echo(f"{output}: {len(made['stages'])} artifacts{_keep_in_mlflow(file, made, env, params)}")
         return
     try:
         kept = json.loads(Path(check).read_text(encoding="utf-8"))
@@ -94,20 +94,14 @@ def make_certificate(project: Path, env: str | None, params: Mapping[str, Any]) 
         LandmarkRetrievalError: there is no finished run.
     """
     from kedro.framework.project import pipelines
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
 
-    from landmark_retrieval.commands.environments import check_environment
     from landmark_retrieval.configuration import digest
     from landmark_retrieval.errors import LandmarkRetrievalError
     from landmark_retrieval.images import content_digest
     from landmark_retrieval.runtime.certificate import certificate, digest_of
     from landmark_retrieval.runtime.run_facts import run_facts
 
-    bootstrap_project(project)
-    check_environment(env)
-    with KedroSession.create(project, env=env, runtime_params=dict(params)) as session:
-        catalog = session.load_context().catalog  # type: ignore[attr-defined]
+    catalog = open_catalog(env, params)
     parameters = _plain(catalog.load("parameters"))
     whole = pipelines["own_descriptors" if params.get("descriptors") else "__default__"]
     names = [name for node in whole.nodes for name in sorted(node.outputs) if _is_certified(name, catalog)]
@@ -241,10 +235,21 @@ def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _keep_in_mlflow(file: Path, made: Mapping[str, Any]) -> str:
+def _keep_in_mlflow(file: Path, made: Mapping[str, Any], env: str | None, params: Mapping[str, Any]) -> str:
     """Add a certificate to the latest MLflow run of its data set; say so, or that there is none."""
     import mlflow
 
+    from landmark_retrieval.commands.run_checks import configuration
+    from landmark_retrieval.config_loader import tracking_uri
+    from landmark_retrieval.io.tracking import why_unreachable
+
+    config = configuration(env, None, params)
+    uri = None if config is None else tracking_uri(config)
+    if uri is not None:
+        problem = why_unreachable(uri)
+        if problem:
+            return f", not kept in MLflow at {uri} ({problem})"
+        mlflow.set_tracking_uri(uri)
     data_set = made["inputs"]["parameters"].get("data_set", {}).get("name", "")
     try:
         runs = mlflow.search_runs(

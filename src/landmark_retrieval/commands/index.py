@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from landmark_retrieval.commands.params import params_option
+
 if TYPE_CHECKING:
+    from kedro.io import CatalogProtocol
+
     from landmark_retrieval.descriptors import BlendConfig
     from landmark_retrieval.descriptors.imported import ImportSteps
     from landmark_retrieval.retrieval import DescriptorSearch, PhotoSearch
@@ -16,10 +21,43 @@ def index_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of `kedro run` that say which index: `--env` and `--params`."""
     from kedro.framework.cli.project import run
 
-    for option in run.params:
-        if option.name in ("env", "params"):
-            command.__dict__.setdefault("__click_params__", []).append(option)
+    env = next(option for option in run.params if option.name == "env")
+    command.__dict__.setdefault("__click_params__", []).extend([params_option, env])
     return command
+
+
+def open_catalog(env: str | None, params: Mapping[str, Any]) -> CatalogProtocol[Any, Any]:
+    """Return the catalog of `kedro run` with the same options, for commands that run and track nothing.
+
+    No hooks are called, so that MLflow is not spoken to.
+
+    Args:
+        env: configuration environment.
+        params: runtime parameters.
+
+    Raises:
+        LandmarkRetrievalError: parameters do not exist or have senseless values.
+    """
+    from kedro.framework.context import KedroContext
+    from kedro.framework.project import pipelines, settings
+    from kedro.framework.startup import bootstrap_project
+
+    from landmark_retrieval.commands.environments import check_environment
+    from landmark_retrieval.commands.run_checks import configuration, validated
+    from landmark_retrieval.errors import LandmarkRetrievalError
+
+    project = Path.cwd()
+    package = bootstrap_project(project).package_name
+    check_environment(env)
+    config = configuration(env, str(project / settings.CONF_SOURCE), params)
+    if config is None:
+        raise LandmarkRetrievalError(f"{project / settings.CONF_SOURCE}: there is no folder of configuration")
+    _, faults = validated(config["parameters"], pipelines)
+    if faults:
+        raise LandmarkRetrievalError("; ".join(faults))
+    no_hooks: Any = SimpleNamespace(hook=SimpleNamespace(after_catalog_created=lambda **_: None))
+    given: Any = dict(params)
+    return KedroContext(project, config, env, package, no_hooks, given).catalog
 
 
 def open_index(env: str | None, params: dict[str, Any]) -> tuple[PhotoSearch, str]:
@@ -69,17 +107,11 @@ def open_descriptors(
 
 def _loader(env: str | None, params: dict[str, Any]) -> Callable[[str], Any]:
     """Return what loads artifacts and parameters of a run with these options by their names."""
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
     from kedro.io import DatasetError
 
-    from landmark_retrieval.commands.environments import check_environment
     from landmark_retrieval.errors import LandmarkRetrievalError
 
-    bootstrap_project(Path.cwd())
-    check_environment(env)
-    with KedroSession.create(Path.cwd(), env=env, runtime_params=params) as session:
-        catalog = session.load_context().catalog  # type: ignore[attr-defined]
+    catalog = open_catalog(env, params)
 
     def load(name: str) -> Any:
         if not name.startswith("params:") and not catalog.exists(name):

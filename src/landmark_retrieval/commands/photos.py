@@ -1,42 +1,29 @@
-"""The look at a folder of photos that comes before anything heavy is loaded."""
+"""The look at a folder of photos that comes before a run."""
 
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kedro.config import OmegaConfigLoader
 
 FOLDER_TYPE = "landmark_retrieval.io.ImageFolderDataset"
 """Type of the catalog entries of photo folders; other photos are looked at when their node reads them."""
 
 
-def check_photos(env: str | None, conf_source: str | None, params: Mapping[str, Any]) -> None:
+def check_photos(config: OmegaConfigLoader) -> None:
     """Read the folder or table of photos that a run will read, and stop at what is wrong with it.
 
-    Neither MLflow nor PyTorch is loaded for it.
-
     Args:
-        env: as given on the command line.
-        conf_source: folder with the environments; None for the project's own. An archive is not looked into.
-        params: runtime parameters.
+        config: reads the configuration of the run.
 
     Raises:
         LandmarkRetrievalError: names all faults.
     """
-    from landmark_retrieval.config_loader import CONFIG_LOADER_ARGS, ConfigLoader
     from landmark_retrieval.errors import LandmarkRetrievalError
 
-    folder = Path(conf_source or "conf")
-    if not folder.is_dir():
-        return
-    config = ConfigLoader(
-        str(folder),
-        env=env or os.environ.get("KEDRO_ENV"),
-        runtime_params=dict(params),
-        **CONFIG_LOADER_ARGS,
-    )
     entry = config["catalog"].get("photos", {})
     if entry.get("type") != FOLDER_TYPE:
         return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from landmark_retrieval.commands.errors import plain_errors
-from landmark_retrieval.commands.index import index_options
+from landmark_retrieval.commands.index import index_options, open_catalog
 from landmark_retrieval.errors import LandmarkRetrievalError
 
 if TYPE_CHECKING:
@@ -106,16 +106,9 @@ def prune(
 
 def open_store(env: str | None, params: dict[str, Any]) -> Store:
     """Return the store that `kedro run` uses with the same options."""
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-
-    from landmark_retrieval.commands.environments import check_environment
     from landmark_retrieval.runtime.store import Store
 
-    bootstrap_project(Path.cwd())
-    check_environment(env)
-    with KedroSession.create(Path.cwd(), env=env, runtime_params=params) as session:
-        loaded = session.load_context().catalog.load("store")  # type: ignore[attr-defined]
+    loaded = open_catalog(env, params).load("store")
     assert isinstance(loaded, Store)
     return loaded
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from threadpoolctl import threadpool_limits
 
-from landmark_retrieval.configuration import Configuration, digest
+from landmark_retrieval.configuration import Configuration, Seed, digest
 from landmark_retrieval.descriptors.matrix import Descriptors, make_blocks
 from landmark_retrieval.runtime.store import Request, Store
 from landmark_retrieval.runtime.store_files import Arrays
@@ -74,9 +74,9 @@ class AggregatedConfig(Configuration):
             on change.
     """
 
-    words: int = Field(default=1024, ge=1)
+    words: int = Field(default=1024, ge=1, le=1_000_000)
     dimensions: int = Field(default=2048, ge=0, le=2048)
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     codebook: str | None = None
 
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from landmark_retrieval.configuration import Configuration, unknown_option
+from landmark_retrieval.configuration import Configuration, Seed, unknown_option
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import content_digest
 
@@ -24,6 +24,10 @@ PACKAGES: Mapping[str, str] = {
 
 WRAPPERS = ("module.", "model.", "backbone.", "network.")
 """Prefixes that training programs put before a network's own parameter names."""
+
+
+Mean = Annotated[float, Field(ge=0, le=1)]
+Deviation = Annotated[float, Field(gt=0, le=1)]
 
 
 class BackboneConfig(Configuration):
@@ -46,28 +50,28 @@ class BackboneConfig(Configuration):
     name: str = "tf_efficientnet_lite0"
     weights: Literal["package", "hub", "file", "random"] = "package"
     weights_file: str | None = None
-    stage: int | None = None
+    stage: int | None = Field(default=None, ge=-100, le=99)
     class_token: bool = False
-    seed: int = 0
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    seed: Seed = 0
+    mean: tuple[Mean, Mean, Mean] | None = None
+    std: tuple[Deviation, Deviation, Deviation] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> BackboneConfig:
         if self.name not in PACKAGES and not _is_model(self.name):
-            raise LandmarkRetrievalError(
-                "backbone.name: " + unknown_option(self.name, _close_models(self.name), "network")
-            )
+            raise ValueError(unknown_option(self.name, _close_models(self.name), "network"))
         if (self.weights == "file") != (self.weights_file is not None):
-            raise LandmarkRetrievalError(
-                "backbone.weights_file: give a file exactly when backbone.weights is 'file'"
-            )
+            raise ValueError("weights_file: give a file exactly when weights is 'file'")
         if self.weights == "package" and self.name not in PACKAGES:
-            raise LandmarkRetrievalError(
-                f"backbone.weights: no installable package has weights of '{self.name}', only of "
+            raise ValueError(
+                f"weights: no installable package has weights of '{self.name}', only of "
                 f"{', '.join(PACKAGES)}; use 'hub' or 'file'"
             )
         return self
+
+    def read_files(self) -> dict[str, str]:
+        """Return the files that a run with these options reads, by the names of the options."""
+        return {} if self.weights_file is None else {"weights_file": self.weights_file}
 
 
 class Backbone(nn.Module):

@@ -7,11 +7,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.configuration import Configuration, Scale, ShardSize
 from landmark_retrieval.descriptors.backbones import BackboneConfig
 from landmark_retrieval.descriptors.pooling import PoolingConfig
 from landmark_retrieval.descriptors.whitening import RegionWhiteningConfig, WhiteningConfig
-from landmark_retrieval.errors import LandmarkRetrievalError
 
 DESCRIPTORS = ("gem", "dir")
 """Global descriptors that make the blend; each name is a namespace and a group of parameters."""
@@ -53,13 +52,13 @@ class GlobalDescriptorConfig(Configuration):
     region_whitening: RegionWhiteningConfig | None = RegionWhiteningConfig()
     whitening: WhiteningConfig | None = WhiteningConfig()
     keep_regions: bool = True
-    max_side: int = Field(default=480, ge=32)
-    size_multiple: int = Field(default=16, ge=1)
-    scales: tuple[float, ...] = Field(default=(1.0, 1 / math.sqrt(2), math.sqrt(2)), min_length=1)
-    scale_power: float = Field(default=1.0, gt=0)
-    batch_size: int | None = Field(default=None, ge=1)
-    shard_size: int = Field(default=64, ge=1)
-    loader_threads: int | None = Field(default=None, ge=1)
+    max_side: int = Field(default=480, ge=32, le=16_384)
+    size_multiple: int = Field(default=16, ge=1, le=512)
+    scales: tuple[Scale, ...] = Field(default=(1.0, 1 / math.sqrt(2), math.sqrt(2)), min_length=1)
+    scale_power: float = Field(default=1.0, gt=0, le=100)
+    batch_size: int | None = Field(default=None, ge=1, le=65_536)
+    shard_size: ShardSize = 64
+    loader_threads: int | None = Field(default=None, ge=1, le=4096)
     device: str = "auto"
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     compile: bool = False
@@ -67,14 +66,16 @@ class GlobalDescriptorConfig(Configuration):
     trained: bool = False
     trained_file: str | None = None
 
+    def read_files(self) -> dict[str, str]:
+        """Return the files that a run with these options reads, by the names of the options."""
+        if self.trained and self.trained_file is not None:
+            return {"trained_file": self.trained_file}
+        return super().read_files()
+
     @model_validator(mode="after")
     def _check(self) -> GlobalDescriptorConfig:
-        if any(scale <= 0 for scale in self.scales):
-            raise LandmarkRetrievalError(f"scales: {list(self.scales)} must all be above 0")
         if self.trained and self.trained_file is None:
-            raise LandmarkRetrievalError("trained: give the file in trained_file")
+            raise ValueError("trained: give the file in trained_file")
         if self.region_whitening is not None and self.scale_power != 1:
-            raise LandmarkRetrievalError(
-                "scale_power: whitened values are signed and can only be averaged; set it to 1"
-            )
+            raise ValueError("scale_power: whitened values are signed and can only be averaged; set it to 1")
         return self

@@ -72,6 +72,11 @@ class ImportConfig(Configuration):
     def _split(cls, files: Any) -> Any:
         return tuple(part for part in files.split(os.pathsep) if part) if isinstance(files, str) else files
 
+    def read_files(self) -> dict[str, str]:
+        """Return the files that a run with these options reads, by the names of the options."""
+        named = {f"files.{number}": file for number, file in enumerate(self.files)}
+        return named if self.ids is None else {**named, "ids": self.ids}
+
     def identity(self) -> dict[str, str | None]:
         """Return a digest of the content of each file, None for one that is not there."""
         return {file: content_digest(Path(file).expanduser()) for file in self.files}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import DTypeLike, NDArray
+from pydantic import Field
 
 from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.errors import LandmarkRetrievalError
@@ -105,7 +106,7 @@ class BlendConfig(Configuration):
         storage: number type on disk; float16 halves the size at a relative error of about 5e-4.
     """
 
-    weights: tuple[float, ...] | None = None
+    weights: tuple[Annotated[float, Field(ge=0, le=1e6)], ...] | None = Field(default=None, min_length=1)
     storage: Literal["float32", "float16"] = "float32"
 
 

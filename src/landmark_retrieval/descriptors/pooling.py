@@ -33,7 +33,7 @@ class PoolingConfig(Configuration):
     """
 
     kind: Literal["gem", "rmac"] = "gem"
-    power: float | None = Field(default=2.0, gt=0)
+    power: float | None = Field(default=2.0, gt=0, le=100)
 
 
 class Region(NamedTuple):

@@ -58,11 +58,11 @@ class WhiteningConfig(Configuration):
     """
 
     covariance: Literal["auto", "total", "within"] = "auto"
-    dimensions: int | None = Field(default=None, ge=1)
+    dimensions: int | None = Field(default=None, ge=1, le=1_000_000)
     shrinkage: float | None = Field(default=None, ge=0, le=1)
     power: float = Field(default=1.0, ge=0, le=1)
-    min_images: int = Field(default=1000, ge=2)
-    max_images: int = Field(default=50_000, ge=2)
+    min_images: int = Field(default=1000, ge=2, le=1_000_000_000)
+    max_images: int = Field(default=50_000, ge=2, le=1_000_000_000)
 
 
 class RegionWhiteningConfig(WhiteningConfig):
@@ -73,8 +73,8 @@ class RegionWhiteningConfig(WhiteningConfig):
     needs many thousands of varied images. Attributes as in `WhiteningConfig`.
     """
 
-    min_images: int = Field(default=256, ge=2)
-    max_images: int = Field(default=256, ge=2)
+    min_images: int = Field(default=256, ge=2, le=1_000_000_000)
+    max_images: int = Field(default=256, ge=2, le=1_000_000_000)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.configuration import Configuration, Seed
 from landmark_retrieval.errors import LandmarkRetrievalError
 
 _CELLS = 2**22
@@ -34,7 +34,7 @@ class BootstrapConfig(Configuration):
 
     resamples: int = Field(default=2000, ge=100, le=1_000_000)
     confidence: float = Field(default=0.95, gt=0, lt=1)
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)

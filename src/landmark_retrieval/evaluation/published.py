@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pandas as pd
+from pydantic import Field
 
 from landmark_retrieval.configuration import Configuration
 
@@ -21,8 +22,8 @@ class PublishedResult(Configuration):
     """
 
     name: str
-    public: float | None = None
-    private: float | None = None
+    public: float | None = Field(default=None, ge=0, le=1)
+    private: float | None = Field(default=None, ge=0, le=1)
 
 
 class PublishedConfig(Configuration):

@@ -18,7 +18,7 @@ class RankingConfig(Configuration):
         length: results per query; the challenge asks for 100.
     """
 
-    length: int = Field(default=100, ge=1)
+    length: int = Field(default=100, ge=1, le=1_000_000)
 
 
 @dataclass(frozen=True, eq=False)

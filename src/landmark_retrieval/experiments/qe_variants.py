@@ -39,7 +39,7 @@ class QeVariantsConfig(Configuration):
     """
 
     variants: dict[str, ExpansionConfig] = Field(min_length=1)
-    length: int = Field(default=100, ge=1)
+    length: int = Field(default=100, ge=1, le=1_000_000)
 
     def without_verification(self) -> QeVariantsConfig:
         """Return the variants that need no verified pairs.

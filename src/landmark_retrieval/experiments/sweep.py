@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.configuration import Configuration, Seed, Threshold
 from landmark_retrieval.evaluation.gld import average_precision
 from landmark_retrieval.graph import EgtConfig, LabelBridgeConfig, Traversal, build_label_bridge
-from landmark_retrieval.graph.label_bridge import Order
+from landmark_retrieval.graph.label_bridge import Order, VoteCount
 from landmark_retrieval.knn import NeighborLists
 from landmark_retrieval.retrieval.stages import Searched, traverse, traverse_with_labels
 from landmark_retrieval.retrieval.variants import BLEND_QE_SV_EGT, BLEND_QE_SV_SEMISUP_EGT
@@ -48,15 +48,21 @@ class SweepConfig(Configuration):
 
     model_config = ConfigDict(ser_json_inf_nan="strings")
 
-    seed: int = 0
+    seed: Seed = 0
     query_fraction: float = Field(default=0.2, gt=0, lt=1)
     train_fraction: float = Field(default=0.4, gt=0, lt=1)
-    max_landmarks: int = Field(default=2000, ge=1)
+    max_landmarks: int = Field(default=2000, ge=1, le=1_000_000_000)
     absent_fraction: float = Field(default=0.2, ge=0, lt=1)
-    t: tuple[float, ...] = (0.1, 0.2, 0.3, 0.42, 0.5, 0.6, 0.7, 0.8, 0.9, np.inf)
-    votes: tuple[tuple[int, int], ...] = ((3, 3), (3, 5))
-    min_similarity: tuple[float, ...] = (-np.inf, 0.0, 0.1, 0.2, 0.3, 0.4)
-    order: tuple[Order, ...] = ("query_similarity", "query_neighbors", "train_similarity", "row")
+    t: tuple[Threshold, ...] = Field(
+        default=(0.1, 0.2, 0.3, 0.42, 0.5, 0.6, 0.7, 0.8, 0.9, np.inf), min_length=1
+    )
+    votes: tuple[tuple[VoteCount, VoteCount], ...] = Field(default=((3, 3), (3, 5)), min_length=1)
+    min_similarity: tuple[Annotated[Threshold, Field(le=1)], ...] = Field(
+        default=(-np.inf, 0.0, 0.1, 0.2, 0.3, 0.4), min_length=1
+    )
+    order: tuple[Order, ...] = Field(
+        default=("query_similarity", "query_neighbors", "train_similarity", "row"), min_length=1
+    )
 
     @property
     def most_votes(self) -> int:

@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field
 
-from landmark_retrieval.configuration import OpenConfiguration
+from landmark_retrieval.configuration import OpenConfiguration, Threads, Threshold
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.graph.graph import CsrGraph, as_lists, check_edges
 from landmark_retrieval.graph.kernel import ORDER_STORED, make_workspace, traverse
@@ -49,16 +49,9 @@ class EgtConfig(OpenConfiguration):
 
     weights: Literal["verified", "similarity"] = "verified"
     trust: float = Field(default=0.9, gt=0, lt=1)
-    t: float | None = None
-    p: int = Field(default=100, ge=1)
-    threads: int = Field(default=0, ge=0)
-
-    @field_validator("t")
-    @classmethod
-    def _number(cls, value: float | None) -> float | None:
-        if value is not None and np.isnan(value):
-            raise LandmarkRetrievalError("egt: option 't' is not a number; give a threshold, .inf or -.inf")
-        return value
+    t: Threshold | None = None
+    p: int = Field(default=100, ge=1, le=1_000_000_000)
+    threads: Threads = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-from landmark_retrieval.configuration import OpenConfiguration
+from landmark_retrieval.configuration import OpenConfiguration, Threshold
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.graph.egt import (
     NO_DESCRIPTORS,
@@ -35,6 +35,9 @@ from landmark_retrieval.knn import NeighborLists
 logger = logging.getLogger(__name__)
 
 NO_LABEL = -1
+
+VoteCount = Annotated[int, Field(ge=1, le=1000)]
+"""Nearest train images that vote."""
 
 Order = Literal["query_similarity", "query_neighbors", "train_similarity", "row"]
 """Order in which the images of one label come out, see `LabelBridgeConfig`."""
@@ -70,9 +73,9 @@ class LabelBridgeConfig(OpenConfiguration):
     }
 
     precedence: Literal["evidence", "always"] = "evidence"
-    query_votes: int | None = Field(default=None, ge=1)
-    index_votes: int | None = Field(default=None, ge=1)
-    min_similarity: float | None = None
+    query_votes: VoteCount | None = None
+    index_votes: VoteCount | None = None
+    min_similarity: Threshold | None = Field(default=None, le=1)
     order: Order | None = None
 
     @property

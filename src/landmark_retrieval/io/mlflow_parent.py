@@ -20,7 +20,7 @@ NOT_IN_NAMES = ("image_root", "data_root", "distractors", "labels", "protocol", 
 """Runtime parameters that the name of the data set stands for."""
 
 PROCESS_TAG = "process"
-"""Tag with host and process of a run, by which the next start knows one that was killed."""
+"""Tag with host, process and its start, by which the next start of a run knows one that was killed."""
 
 
 def run_name(data_set: str, pipelines: Sequence[str], overrides: Mapping[str, Any]) -> str:
@@ -41,7 +41,11 @@ def run_name(data_set: str, pipelines: Sequence[str], overrides: Mapping[str, An
 def identifying_tags(commit: str) -> dict[str, str]:
     """Return tags that say which code ran, by which command, in which process."""
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    return {"commit": commit, "command": command, PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}"}
+    return {
+        "commit": commit,
+        "command": command,
+        PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}",
+    }
 
 
 def end_killed_runs(experiment_id: str) -> list[str]:
@@ -63,8 +67,12 @@ def end_killed_runs(experiment_id: str) -> list[str]:
 
 
 def _is_gone(tags: Mapping[str, str]) -> bool:
-    host, _, process = tags.get(PROCESS_TAG, "").rpartition(":")
-    if host != socket.gethostname() or not process.isdigit() or int(process) == os.getpid():
+    host, process, started = (*tags.get(PROCESS_TAG, "").split(":"), "", "")[:3]
+    if host != socket.gethostname() or not process.isdigit():
+        return False
+    if started and started != _started(int(process)):
+        return True  # another process has got the number
+    if int(process) == os.getpid():
         return False
     try:
         os.kill(int(process), 0)
@@ -73,6 +81,14 @@ def _is_gone(tags: Mapping[str, str]) -> bool:
     except PermissionError:
         return False
     return False
+
+
+def _started(process: int) -> str:
+    """Return when a process was started, in ticks since the machine was; "" where that cannot be known."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

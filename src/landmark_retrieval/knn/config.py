@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.configuration import Configuration, Seed, ShardSize, Threads
 
 
 class ApproximateConfig(Configuration):
@@ -23,11 +23,11 @@ class ApproximateConfig(Configuration):
     """
 
     method: Literal["ivf", "hnsw"] = "ivf"
-    lists: int = Field(default=0, ge=0)
-    probes: int = Field(default=32, ge=1)
-    links: int = Field(default=32, ge=2)
-    search_candidates: int = Field(default=256, ge=1)
-    seed: int = Field(default=0, ge=0)
+    lists: int = Field(default=0, ge=0, le=10_000_000)
+    probes: int = Field(default=32, ge=1, le=10_000_000)
+    links: int = Field(default=32, ge=2, le=1024)
+    search_candidates: int = Field(default=256, ge=1, le=1_000_000)
+    seed: Seed = 0
 
 
 class KnnConfig(Configuration):
@@ -48,12 +48,12 @@ class KnnConfig(Configuration):
         approximate: options of the approximate search; None searches exactly.
     """
 
-    k: int = Field(default=100, ge=1)
+    k: int = Field(default=100, ge=1, le=1_000_000)
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    memory_gib: float = Field(default=4.0, gt=0, allow_inf_nan=False)
+    memory_gib: float = Field(default=4.0, gt=0, le=1_000_000)
     storage: Literal["float32", "float16"] = "float32"
-    shard_rows: int = Field(default=16_384, ge=1)
-    threads: int = Field(default=0, ge=0)
+    shard_rows: ShardSize = 16_384
+    threads: Threads = 0
     approximate: ApproximateConfig | None = None
 
     def content(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.configuration import Configuration, Scale, ShardSize
 from landmark_retrieval.descriptors.backbones import BackboneConfig
 
 
@@ -21,7 +21,7 @@ class AlikedConfig(Configuration):
 
     name: Literal["aliked"] = "aliked"
     model: Literal["aliked-n16", "aliked-n16rot", "aliked-n32", "aliked-t16"] = "aliked-n16"
-    detection_threshold: float = Field(default=0.01, ge=0)
+    detection_threshold: float = Field(default=0.01, ge=0, le=1)
 
 
 class DiskConfig(Configuration):
@@ -43,7 +43,7 @@ class XFeatConfig(Configuration):
     """
 
     name: Literal["xfeat"] = "xfeat"
-    detection_threshold: float = Field(default=0.05, ge=0)
+    detection_threshold: float = Field(default=0.05, ge=0, le=1)
 
 
 class SiftConfig(Configuration):
@@ -57,7 +57,7 @@ class SiftConfig(Configuration):
 
     name: Literal["sift"] = "sift"
     clahe: bool = True
-    contrast_threshold: float = Field(default=0.01, ge=0)
+    contrast_threshold: float = Field(default=0.01, ge=0, le=1)
 
 
 class DelfConfig(Configuration):
@@ -79,12 +79,15 @@ class DelfConfig(Configuration):
     name: Literal["delf"] = "delf"
     backbone: BackboneConfig = BackboneConfig(name="tf_efficientnet_lite2", stage=-2)
     attention: str | None = None
-    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        default=(0.25, 0.3536, 0.5, 0.7072, 1.0, 1.4142, 2.0), min_length=1
-    )
-    dimensions: int = Field(default=128, ge=2)
-    pca_images: int = Field(default=500, ge=1)
-    nms_radius: int = Field(default=1, ge=0)
+    scales: tuple[Scale, ...] = Field(default=(0.25, 0.3536, 0.5, 0.7072, 1.0, 1.4142, 2.0), min_length=1)
+    dimensions: int = Field(default=128, ge=2, le=65_536)
+    pca_images: int = Field(default=500, ge=1, le=1_000_000)
+    nms_radius: int = Field(default=1, ge=0, le=100)
+
+    def read_files(self) -> dict[str, str]:
+        """Return the files that a run with these options reads, by the names of the options."""
+        own = {} if self.attention is None else {"attention": self.attention}
+        return {**super().read_files(), **own}
 
 
 ExtractorConfig = Annotated[
@@ -105,7 +108,7 @@ class LocalFeaturesConfig(Configuration):
     """
 
     extractor: ExtractorConfig = AlikedConfig()
-    max_side: int = Field(default=640, ge=32)
-    max_keypoints: int = Field(default=2000, ge=4)
+    max_side: int = Field(default=640, ge=32, le=16_384)
+    max_keypoints: int = Field(default=2000, ge=4, le=1_000_000)
     train_images: bool = True
-    shard_size: int = Field(default=64, ge=1)
+    shard_size: ShardSize = 64

@@ -40,7 +40,7 @@ class CollectionPageConfig(Configuration):
 
     thumbnail_side: int = Field(default=240, ge=32, le=1024)
     links: int = Field(default=5, ge=0, le=100)
-    doubts: int = Field(default=200, ge=0)
+    doubts: int = Field(default=200, ge=0, le=1_000_000)
 
 
 @dataclass(frozen=True, eq=False)

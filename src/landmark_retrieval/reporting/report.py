@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.configuration import Configuration, Seed
 from landmark_retrieval.evaluation.ablation import METRICS, NOT_MEASURED, TITLES
 from landmark_retrieval.graph.explain import Step
 from landmark_retrieval.reporting.gains import Gain
@@ -64,14 +64,14 @@ class ReportConfig(Configuration):
         seed: draws the unchanged queries.
     """
 
-    queries: int = Field(default=12, ge=1)
+    queries: int = Field(default=12, ge=1, le=10_000)
     results: int = Field(default=10, ge=1, le=100)
     paths: int = Field(default=3, ge=0, le=100)
     extremes: int = Field(default=8, ge=0, le=100)
     matches: int = Field(default=6, ge=0, le=100)
     thumbnail_side: int = Field(default=160, ge=16, le=1024)
-    max_mib: float = Field(default=18.0, gt=0)
-    seed: int = Field(default=0, ge=0)
+    max_mib: float = Field(default=18.0, gt=0, le=10_000)
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)

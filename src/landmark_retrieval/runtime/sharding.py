@@ -22,6 +22,7 @@ import numpy as np
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
+from pydantic import Field
 from tqdm import tqdm
 
 from landmark_retrieval.configuration import Configuration, digest
@@ -49,7 +50,7 @@ class ExecutorConfig(Configuration):
     """
 
     backend: Literal["sequential", "threading", "loky", "dask"] = "sequential"
-    workers: int | None = None
+    workers: int | None = Field(default=None, ge=1, le=100_000)
     scheduler: str | None = None
 
     def alike(self, compute: Callable[[], Arrays]) -> Callable[[], Arrays]:

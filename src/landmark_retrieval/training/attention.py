@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from landmark_retrieval.configuration import Configuration, digest
+from landmark_retrieval.configuration import Configuration, Seed, digest
 from landmark_retrieval.descriptors.backbones import build_backbone, weights_identity
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import (
@@ -58,12 +58,12 @@ class AttentionTrainingConfig(Configuration):
         seed: seed of all random choices.
     """
 
-    epochs: int = Field(default=10, ge=1)
-    images_per_step: int = Field(default=8, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    hidden: int = Field(default=HIDDEN, ge=1)
-    smallest_scale: float = Field(default=0.5, gt=0, le=1)
-    seed: int = 0
+    epochs: int = Field(default=10, ge=1, le=100_000)
+    images_per_step: int = Field(default=8, ge=1, le=1_000_000)
+    learning_rate: float = Field(default=1e-3, gt=0, le=10)
+    hidden: int = Field(default=HIDDEN, ge=1, le=65_536)
+    smallest_scale: float = Field(default=0.5, ge=0.05, le=1)
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)

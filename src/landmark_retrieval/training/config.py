@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.configuration import Configuration, Seed
 
 HEAD_FACTOR = 10.0
 """How many times the learning rate of pooling, whitening layer and the classes of `arcface` is larger."""
@@ -56,19 +56,19 @@ class TrainingConfig(Configuration):
     """
 
     loss: Literal["contrastive", "triplet", "arcface"] = "arcface"
-    epochs: int = Field(default=60, ge=1)
-    landmarks_per_batch: int = Field(default=4, ge=2)
-    images_per_landmark: int = Field(default=4, ge=2)
-    accumulate: int = Field(default=1, ge=1)
-    learning_rate: float = Field(default=1e-4, gt=0)
+    epochs: int = Field(default=60, ge=1, le=100_000)
+    landmarks_per_batch: int = Field(default=4, ge=2, le=10_000)
+    images_per_landmark: int = Field(default=4, ge=2, le=10_000)
+    accumulate: int = Field(default=1, ge=1, le=10_000)
+    learning_rate: float = Field(default=1e-4, gt=0, le=10)
     frozen: float = Field(default=0.3, ge=0, le=1)
-    margin: float = Field(default=0.3, gt=0)
-    max_side: int = Field(default=320, ge=64)
+    margin: float = Field(default=0.3, gt=0, le=4)
+    max_side: int = Field(default=320, ge=64, le=16_384)
     smallest_crop: float = Field(default=0.4, gt=0, le=1)
     flip: bool = True
     held_out: float = Field(default=0.25, ge=0, lt=0.8)
-    patience: int = Field(default=12, ge=1)
+    patience: int = Field(default=12, ge=1, le=100_000)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    checkpoint_steps: int = Field(default=200, ge=1)
-    seed: int = 0
+    checkpoint_steps: int = Field(default=200, ge=1, le=1_000_000_000)
+    seed: Seed = 0
     register_as: str | None = None

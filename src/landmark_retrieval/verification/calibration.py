@@ -63,7 +63,7 @@ class CalibrationConfig(Configuration):
     """
 
     enabled: bool = True
-    min_pairs: int = Field(default=100, ge=1)
+    min_pairs: int = Field(default=100, ge=1, le=1_000_000_000)
     rerank: float = Field(default=0.5, gt=0, lt=1)
     expand: float = Field(default=0.9, gt=0, lt=1)
 

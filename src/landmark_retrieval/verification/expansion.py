@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from landmark_retrieval.configuration import Configuration
-from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.knn import NeighborLists
 from landmark_retrieval.verification.rerank import rerank_order
 
@@ -37,19 +36,17 @@ class ExpansionConfig(Configuration):
         database_side: whether index images are expanded.
     """
 
-    images: int = Field(default=2, ge=0)
+    images: int = Field(default=2, ge=0, le=10_000)
     selection: Literal["verified", "nearest"] = "verified"
     method: Literal["average", "alpha", "rank", "inlier_weighted"] = "average"
-    alpha: float = 3.0
+    alpha: float = Field(default=3.0, ge=0, le=100)
     query_side: bool = True
     database_side: bool = True
 
     @model_validator(mode="after")
     def _weights_exist(self) -> ExpansionConfig:
         if self.method == "inlier_weighted" and self.selection == "nearest":
-            raise LandmarkRetrievalError(
-                "expansion.method 'inlier_weighted' needs inliers: set expansion.selection to 'verified'"
-            )
+            raise ValueError("method 'inlier_weighted' needs inliers: set selection to 'verified'")
         return self
 
     def by_nearest(self) -> ExpansionConfig:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from pydantic import Field
 
 from landmark_retrieval.configuration import Configuration
 
@@ -40,7 +41,7 @@ class MatchingConfig(Configuration):
             never does. Both find the same but for rounding.
     """
 
-    ratio: float | None = None
+    ratio: float | None = Field(default=None, gt=0, le=1)
     device: Literal["auto", "cpu"] = "auto"
 
     def resolve(self, extractor: str | None) -> MatchingConfig:

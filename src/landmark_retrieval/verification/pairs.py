@@ -15,22 +15,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 from threadpoolctl import threadpool_limits
 
-from landmark_retrieval.configuration import Configuration
+from landmark_retrieval.configuration import Configuration, Seed, ShardSize, unknown_option
 from landmark_retrieval.knn import KnnGraph
 from landmark_retrieval.runtime.sharding import ExecutorConfig
 from landmark_retrieval.runtime.store import Request, Store
 from landmark_retrieval.runtime.store_files import Arrays
 from landmark_retrieval.verification.calibration import CalibrationConfig
-from landmark_retrieval.verification.candidates import BLEND, START
+from landmark_retrieval.verification.candidates import AGGREGATED, BLEND, START
 from landmark_retrieval.verification.device_matching import match_many, matching_device
 from landmark_retrieval.verification.floors import default_floor
 from landmark_retrieval.verification.matching import MatchingConfig, match
 from landmark_retrieval.verification.ransac import (
     NO_MODEL,
     REFERENCE_SIDE,
+    SAMPLE,
     RansacConfig,
     available_method,
     estimate_homography,
@@ -47,6 +48,10 @@ KIND = "pairs"
 """Of the namespaces in the store."""
 
 HOMOGRAPHY_COLUMNS = [f"h{i}{j}" for i in (1, 2, 3) for j in (1, 2, 3)]
+
+
+MOST = 1_000_000
+"""Photos that an image may be compared with."""
 
 
 class VerificationConfig(Configuration):
@@ -68,17 +73,27 @@ class VerificationConfig(Configuration):
         shard_size: images whose pairs make one shard, the unit of resuming.
     """
 
-    candidates: Literal["auto"] | Annotated[int, Field(ge=1)] | dict[str, Annotated[int, Field(ge=0)]] = (
-        "auto"
-    )
+    candidates: (
+        Literal["auto"]
+        | Annotated[int, Field(ge=1, le=MOST)]
+        | dict[str, Annotated[int, Field(ge=0, le=MOST)]]
+    ) = "auto"
     turns: bool = True
-    pairs_per_photo: float = Field(default=20.0, ge=0)
+    pairs_per_photo: float = Field(default=20.0, ge=0, le=MOST)
     matching: MatchingConfig = MatchingConfig()
     ransac: RansacConfig = RansacConfig()
-    min_inliers: int | None = None
+    min_inliers: int | None = Field(default=None, ge=SAMPLE, le=1_000_000)
     calibration: CalibrationConfig = CalibrationConfig()
-    seed: int = 0
-    shard_size: int = 64
+    seed: Seed = 0
+    shard_size: ShardSize = 64
+
+    @field_validator("candidates")
+    @classmethod
+    def _lists_exist(cls, candidates: Any) -> Any:
+        for name in candidates if isinstance(candidates, dict) else ():
+            if name not in (BLEND, AGGREGATED):
+                raise ValueError(unknown_option(name, [BLEND, AGGREGATED], "list"))
+        return candidates
 
     def resolve(self, extractor: str | None) -> VerificationConfig:
         """Return the configuration with every open value filled in for an extractor."""

@@ -52,11 +52,11 @@ class RansacConfig(Configuration):
     """
 
     method: Method = "pydegensac"
-    threshold: float = 4.0
-    confidence: float = 0.999
-    max_iterations: int = 10_000
-    max_scale: float = 10.0
-    sought_inliers: int | None = Field(default=None, ge=SAMPLE)
+    threshold: float = Field(default=4.0, gt=0, le=REFERENCE_SIDE)
+    confidence: float = Field(default=0.999, gt=0, lt=1)
+    max_iterations: int = Field(default=10_000, ge=1, le=1_000_000_000)
+    max_scale: float = Field(default=10.0, ge=1, le=1e6)
+    sought_inliers: int | None = Field(default=None, ge=SAMPLE, le=1_000_000)
 
     def resolve(self, extractor: str | None) -> RansacConfig:
         """Return the configuration with every open value filled in for an extractor."""

@@ -23,7 +23,7 @@ class ExpansionRivalConfig(Configuration):
 
     kind: Literal["expansion"] = "expansion"
     query_images: int = Field(default=10, ge=0, le=1000)
-    alpha: float = Field(default=3.0, ge=0, le=100, allow_inf_nan=False)
+    alpha: float = Field(default=3.0, ge=0, le=100)
     database_images: int = Field(default=0, ge=0, le=1000)
 
 
@@ -41,11 +41,11 @@ class DiffusionConfig(Configuration):
     """
 
     kind: Literal["diffusion"] = "diffusion"
-    neighbors: int = Field(default=50, ge=1)
-    query_neighbors: int = Field(default=10, ge=1)
-    gamma: float = Field(default=3.0, gt=0, le=100, allow_inf_nan=False)
+    neighbors: int = Field(default=50, ge=1, le=10_000)
+    query_neighbors: int = Field(default=10, ge=1, le=10_000)
+    gamma: float = Field(default=3.0, gt=0, le=100)
     alpha: float = Field(default=0.99, gt=0, lt=1)
-    iterations: int = Field(default=20, ge=1)
+    iterations: int = Field(default=20, ge=1, le=100_000)
     tolerance: float = Field(default=1e-6, gt=0, lt=1)
 
 
@@ -60,8 +60,8 @@ class KReciprocalConfig(Configuration):
     """
 
     kind: Literal["k_reciprocal"] = "k_reciprocal"
-    k1: int = Field(default=20, ge=2)
-    k2: int = Field(default=6, ge=1)
+    k1: int = Field(default=20, ge=2, le=10_000)
+    k2: int = Field(default=6, ge=1, le=10_000)
     weight: float = Field(default=0.3, ge=0, le=1)
 
 
