@@ -12,10 +12,10 @@ from kedro.framework.startup import bootstrap_project
 from mlflow.entities import Run
 
 from kedro_project import Project
-from landmark_retrieval import reporting
 from landmark_retrieval.cli import cli
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.pipeline_registry import register_pipelines
+from landmark_retrieval.reporting import figures
 from landmark_retrieval.retrieval import stages
 from variant_names import VARIANTS
 
@@ -67,7 +67,7 @@ def test_failure_within_a_variants_run_marks_both(
 def test_variants_finished_before_a_failure_stay_finished(
     project_with_results: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reporting, "plot_ablation", fail)
+    monkeypatch.setattr(figures, "plot_ablation", fail)
     project_with_results.refuse("--pipelines", "evaluation")
     runs = by_name(project_with_results.mlflow_runs())
     assert runs.pop("tiny: evaluation").info.status == "FAILED"

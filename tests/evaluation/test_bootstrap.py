@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation import bootstrap
@@ -88,7 +87,7 @@ def test_errors() -> None:
         difference_interval(VALUES, VALUES[:3])
     with pytest.raises(LandmarkRetrievalError, match="did you mean 'resamples'"):
         BootstrapConfig(resample=3)  # type: ignore[call-arg]
-    with pytest.raises(ValidationError):
+    with pytest.raises(LandmarkRetrievalError):
         BootstrapConfig(confidence=95)
 
 

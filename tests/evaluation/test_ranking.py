@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
+from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation.ranking import RankingConfig, cut
 
 
@@ -15,5 +15,5 @@ def test_cut_and_pad() -> None:
 
 
 def test_length_is_positive() -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(LandmarkRetrievalError):
         RankingConfig(length=0)

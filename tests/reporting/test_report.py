@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from page_reader import read_page
-from pydantic import ValidationError
 
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.evaluation import ablation_table, usage_intervals
@@ -327,5 +326,5 @@ def test_what_the_run_was_made_with() -> None:
 def test_configuration() -> None:
     with pytest.raises(LandmarkRetrievalError, match="did you mean 'queries'"):
         ReportConfig(querys=3)  # type: ignore[call-arg]
-    with pytest.raises(ValidationError):
+    with pytest.raises(LandmarkRetrievalError):
         ReportConfig(queries=0)
