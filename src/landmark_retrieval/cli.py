@@ -67,19 +67,19 @@ def _reads_photos(options: dict[str, Any]) -> bool:
     parts = any(
         options.get(name) for name in ("node_names", "from_nodes", "from_inputs", "namespaces", "tags")
     )
-    return not parts and (
-        not named or bool(named & {"__default__", "features", "own_descriptors", "own_features"})
-    )
+    reading = {"__default__", "features", "own_features", "own_descriptors", "own_descriptors_verified"}
+    return not parts and (not named or bool(named & reading))
 
 
 def _with_own_descriptors(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a run with the stages that take descriptors from elsewhere, where it has such."""
     if not options["params"].get("descriptors"):
         return options
-    from landmark_retrieval.pipeline_registry import INSTEAD
+    from landmark_retrieval.pipeline_registry import own_pipelines, whole_run
 
+    whole = whole_run(options["params"])
     named = [*options["pipelines"], *([options["pipeline"]] if options.get("pipeline") else [])]
-    stages = [INSTEAD.get(name, name) for name in named] or ["own_descriptors"]
+    stages = own_pipelines(named, whole.endswith("_verified")) or [whole]
     return {**options, "pipelines": stages, **({"pipeline": None} if "pipeline" in options else {})}
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -128,6 +129,36 @@ def _certify(project: Project) -> None:
     assert "the runs part at 'blend_qe_sv_egt.ranking', which differs; 0 later" in other.output
     parents = [run for run in project.mlflow_runs() if "mlflow.parentRunId" not in run.data.tags]
     assert "c.json" in project.artifacts(parents[-1])
+
+
+def test_local_features_of_ones_own_verify_who_expands(own: tuple[Project, np.ndarray]) -> None:
+    """Images of one landmark show the same points from elsewhere; only these pairs have inliers."""
+    project, _ = own
+    table = pd.read_csv(project.root / "photos" / "images.csv", dtype=str, keep_default_na=False)
+    random = np.random.default_rng(8)
+    scenes = {mark: (random.uniform(0, 400, (60, 2)), random.normal(size=(60, 16))) for mark in "abcde"}
+    with h5py.File(project.root / "local.h5", "w") as file:
+        for image_id, mark in zip(table["image_id"], table["landmark"], strict=True):
+            points, rows = scenes.get(mark) or (random.uniform(0, 400, (60, 2)), random.normal(size=(60, 16)))
+            group = file.create_group(f"db/{image_id}.jpg")
+            group["keypoints"] = points * random.uniform(0.7, 1.3) + random.uniform(0, 50, 2)
+            group["descriptors"] = (rows + 0.1 * random.normal(size=rows.shape)).T
+            group["scores"] = random.uniform(size=60)
+            group["image_size"] = np.array([600, 600])
+    params = "descriptors.files=mine.npy,descriptors.local_features=local.h5"
+    project.succeed("--params", params)
+    catalog = project.catalog({"descriptors": {"files": "mine.npy", "local_features": "local.h5"}})
+    with project.entered():
+        images, pairs = catalog.load("image_table"), catalog.load("verified_pairs")
+    landmark = images["landmark"].fillna("").to_numpy()
+    same = (landmark[pairs["row_a"]] == landmark[pairs["row_b"]]) & (landmark[pairs["row_a"]] != "")
+    assert same.any() and (~same).any()
+    assert pairs.loc[same, "inliers"].min() >= 40
+    assert pairs.loc[~same, "inliers"].max() < 15
+    scores = project.table().set_index("variant")["mAP_at_100"]
+    assert scores["blend"] < 1
+    assert (scores[["blend_qe_sv", "blend_qe_sv_egt"]] == 1).all()
+    project.succeed("--pipelines", "egt_sweep,qe_variants", "--params", params)
 
 
 @pytest.mark.parametrize(

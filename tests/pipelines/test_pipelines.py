@@ -156,6 +156,8 @@ def test_the_tag_of_a_variant_runs_from_the_photos_to_its_metrics_and_no_further
     assert not {f"{name}.ranking" for name in later} & tagged.all_outputs()
 
 
-@pytest.mark.parametrize("name", PIPELINES.keys() - {"__default__", "own_descriptors"})
+@pytest.mark.parametrize(
+    "name", PIPELINES.keys() - {"__default__", "own_descriptors", "own_descriptors_verified"}
+)
 def test_every_node_is_tagged_with_its_pipeline(name: str) -> None:
     assert all(name in node.tags for node in PIPELINES[name].nodes)

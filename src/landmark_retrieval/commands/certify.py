@@ -98,12 +98,13 @@ def make_certificate(project: Path, env: str | None, params: Mapping[str, Any]) 
     from landmark_retrieval.configuration import digest
     from landmark_retrieval.errors import LandmarkRetrievalError
     from landmark_retrieval.images import content_digest
+    from landmark_retrieval.pipeline_registry import whole_run
     from landmark_retrieval.runtime.certificate import certificate, digest_of
     from landmark_retrieval.runtime.run_facts import run_facts
 
     catalog = open_catalog(env, params)
     parameters = _plain(catalog.load("parameters"))
-    whole = pipelines["own_descriptors" if params.get("descriptors") else "__default__"]
+    whole = pipelines[whole_run(params)]
     names = [name for node in whole.nodes for name in sorted(node.outputs) if _is_certified(name, catalog)]
     if "image_table" not in names or not any(name.endswith(".ranking") for name in names):
         raise LandmarkRetrievalError(
@@ -178,8 +179,10 @@ def run_again(env: str | None, params: Mapping[str, Any]) -> None:
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
+    from landmark_retrieval.pipeline_registry import whole_run
+
     bootstrap_project(Path.cwd())
-    name = "own_descriptors" if params.get("descriptors") else "__default__"
+    name = whole_run(params)
     with KedroSession.create(Path.cwd(), env=env, runtime_params=dict(params)) as session:
         session.run(pipeline_names=[name])  # type: ignore[call-arg]
 

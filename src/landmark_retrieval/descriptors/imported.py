@@ -53,6 +53,8 @@ class ImportConfig(Configuration):
         order: whose rows a file without ids holds: `table` the images in the order of the table as given
             (of Revisited Oxford and Paris: queries, then index), `sorted` the same by ascending image id,
             `index_first` the index images, then the queries, then the train images.
+        local_features: hloc's `.h5` of local features of the same images, by which expansion is verified;
+            None expands by the nearest images, which nobody verified.
         whitening: `none`; `half` divides every dimension by the square root of its standard deviation among
             the index images.
     """
@@ -61,6 +63,7 @@ class ImportConfig(Configuration):
     ids: str | None = None
     order: Literal["table", "sorted", "index_first"] = "table"
     whitening: Literal["none", "half"] = "none"
+    local_features: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -79,7 +82,8 @@ class ImportConfig(Configuration):
 
     def identity(self) -> dict[str, str | None]:
         """Return a digest of the content of each file, None for one that is not there."""
-        return {file: content_digest(Path(file).expanduser()) for file in self.files}
+        files = (*self.files, *([self.local_features] if self.local_features else []))
+        return {file: content_digest(Path(file).expanduser()) for file in files}
 
 
 @dataclass(frozen=True, eq=False)

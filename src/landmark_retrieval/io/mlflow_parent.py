@@ -13,7 +13,7 @@ from typing import Any
 import mlflow
 from mlflow.entities import RunStatus
 
-WHOLE = ("__default__", "own_descriptors")
+WHOLE = ("__default__", "own_descriptors", "own_descriptors_verified")
 """Pipelines whose name says nothing that the data set does not."""
 
 NOT_IN_NAMES = ("image_root", "data_root", "distractors", "labels", "protocol", "descriptors")

@@ -230,6 +230,11 @@ def compute_shard(
             else:
                 found.append(extract_features(image, config, pca).upright(paths[position]))
             progress.update()
+    return {**shard_of(found), "reasons": np.array(reasons, dtype=str), PASSING: passing}
+
+
+def shard_of(found: Sequence[LocalFeatures]) -> dict[str, NDArray[Any]]:
+    """Return the features of some images as a shard of the store holds them (`compute_shard`)."""
     parts = {
         f"{PARTS}{name}": np.concatenate([getattr(features, name) for features in found])
         for name in ("keypoints", "descriptors", "scores", "scales")
@@ -238,8 +243,8 @@ def compute_shard(
         **parts,
         "offsets": np.cumsum([0, *(len(features) for features in found)], dtype=np.int64),
         "image_size": np.array([features.size for features in found], np.int32),
-        "reasons": np.array(reasons, dtype=str),
-        PASSING: passing,
+        "reasons": np.full(len(found), ""),
+        PASSING: np.zeros(len(found), np.bool_),
     }
 
 

@@ -17,7 +17,7 @@ from landmark_retrieval.experiments.qe_variants import (
     measure_variants,
 )
 from landmark_retrieval.knn import KnnConfig, KnnGraph
-from landmark_retrieval.local_features import LocalFeaturesConfig
+from landmark_retrieval.local_features import StoredFeatures
 from landmark_retrieval.reporting import VariantRun
 from landmark_retrieval.retrieval.stages import Verified
 from landmark_retrieval.verification import VerificationConfig
@@ -29,7 +29,7 @@ def measure_expansions(
     descriptors: Descriptors,
     graph: KnnGraph,
     pairs: pd.DataFrame,
-    local_features: LocalFeaturesConfig,
+    local_features: StoredFeatures,
     images: pd.DataFrame,
     verification: VerificationConfig,
     config: QeVariantsConfig,
@@ -41,7 +41,7 @@ def measure_expansions(
         logger.info("no photos were compared: only expansions by the nearest images are measured")
     rows = SplitRows.from_table(images)
     queries, index = descriptors.part(rows.query), descriptors.part(rows.index)
-    floor = verification.floor(local_features.extractor.name)
+    floor = verification.floor(local_features.extractor)
     verified = Verified(pairs, len(queries), verification.reach, (floor, floor))
     return measure_variants(
         Described(queries, index, graph, verified), relevant_index_rows(images), config, knn

@@ -18,7 +18,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     f"{BLEND.name}.descriptors",
                     f"{BLEND.name}.knn_graph",
                     "verified_pairs",
-                    "params:local_features",
+                    "local_features",
                     "image_table",
                     "params:verification",
                     "params:qe_variants",

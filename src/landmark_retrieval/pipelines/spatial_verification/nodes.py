@@ -11,7 +11,7 @@ from landmark_retrieval.collection import SOURCE_ROW, SplitRows
 from landmark_retrieval.descriptors import Descriptors
 from landmark_retrieval.descriptors.matrix import join_rows
 from landmark_retrieval.knn import KnnGraph, gather_graph
-from landmark_retrieval.local_features import LocalFeaturesConfig, LocalFeatureStore, StoredFeatures
+from landmark_retrieval.local_features import LocalFeatureStore, StoredFeatures
 from landmark_retrieval.retrieval.stages import Verified, expand, rerank
 from landmark_retrieval.runtime.sharding import ExecutorConfig, ShardStore
 from landmark_retrieval.runtime.store import Store
@@ -71,12 +71,12 @@ def verify_candidates(
 
 def calibrate_pairs(
     pairs: pd.DataFrame,
-    local_features: LocalFeaturesConfig,
+    local_features: StoredFeatures,
     images: pd.DataFrame,
     config: VerificationConfig,
 ) -> tuple[dict[str, dict[str, Any]], pd.DataFrame]:
     """Fit what inliers prove in this collection; return the fits, and P(same place) of every tried pair."""
-    queries, floor = SplitRows.from_table(images).query.stop, config.floor(local_features.extractor.name)
+    queries, floor = SplitRows.from_table(images).query.stop, config.floor(local_features.extractor)
     fits = calibration.calibrate(
         pairs, queries, floor, config.calibration, by_hand=config.min_inliers is not None
     )

@@ -45,7 +45,7 @@ def create_verification_pipeline() -> Pipeline:
             ),
             Node(
                 nodes.calibrate_pairs,
-                inputs=["verified_pairs", "params:local_features", "image_table", "params:verification"],
+                inputs=["verified_pairs", "local_features", "image_table", "params:verification"],
                 outputs=["inlier_fits", "pair_probabilities"],
                 name="calibrate_pairs",
                 namespace=BLEND_QE_SV.name,
