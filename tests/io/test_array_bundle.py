@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from kedro.runner import SequentialRunner
 
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.io import ArrayBundleDataset
+from landmark_retrieval.io.array_bundle import LEFT
 from landmark_retrieval.runtime.bundle import MAPPED_FROM_BYTES
 
 
@@ -214,10 +217,16 @@ def test_a_kill_while_replacing_is_recovered_from(
 
 
 def test_leftovers_of_killed_saves_are_removed_but_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / f".bundle.{'0' * 32}.tmp").mkdir()
-    (tmp_path / f".bundle.other.{'0' * 32}.tmp").mkdir()
+    left, other, busy = (f".bundle.{name}.tmp" for name in ("0" * 32, "other." + "0" * 32, "1" * 32))
+    long_ago = time.time() - 2 * LEFT
+    for name in (left, other, busy):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.npy").touch()
+        os.utime(tmp_path / name / "x.npy", (long_ago, long_ago))
+        os.utime(tmp_path / name, (long_ago, long_ago))
+    (tmp_path / busy / "x.npy").write_bytes(b"of a run that goes on")
     dataset(tmp_path).save(example())
-    assert {entry.name for entry in tmp_path.iterdir()} == {"bundle", f".bundle.other.{'0' * 32}.tmp"}
+    assert {entry.name for entry in tmp_path.iterdir()} == {"bundle", other, busy}
 
 
 def test_a_mapped_artifact_can_be_replaced_by_what_was_made_of_it(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,7 +88,13 @@ def test_thumbnails_are_made_once_and_removed_when_gone(tmp_path: Path) -> None:
     made = {file.name: file.stat().st_mtime_ns for file in pictures.iterdir()}
     assert set(made) == set(page.pictures) and entry.load() == page.html
     (pictures / "99-40.jpg").write_bytes(b"of a photo that is gone")
+    (pictures / ".left.jpg.0.tmp").write_bytes(b"of a run that was killed")
+    os.utime(pictures / ".left.jpg.0.tmp", (0, 0))
+    busy = pictures / ".busy.jpg.0.tmp"
+    busy.write_bytes(b"of a run that goes on")
     entry.save(page)
+    assert busy.exists()
+    busy.unlink()
     assert {file.name: file.stat().st_mtime_ns for file in pictures.iterdir()} == made
 
 

@@ -22,14 +22,14 @@ class DuplicatesConfig(Configuration):
 
     Attributes:
         min_probability: P(same place) of the pair.
-        min_share: share of matches that are inliers of the homography: pictures of one moment agree all over,
-            other photos of a place in parts only.
+        min_share: more than this share of the matches are inliers of the homography: pictures of one moment
+            agree all over, other photos of a place in parts only.
         min_overlap: area that the frames share, divided by the area that they cover together, when one is
             laid onto the other by the homography.
     """
 
     min_probability: float = Field(default=0.99, gt=0, lt=1)
-    min_share: float = Field(default=0.6, gt=0, le=1)
+    min_share: float = Field(default=0.5, gt=0, le=1)
     min_overlap: float = Field(default=0.8, gt=0, le=1)
 
 
@@ -80,7 +80,7 @@ def find_alike(
     """
     close = pairs[
         (pairs["probability"] >= config.min_probability)
-        & (pairs["inliers"] >= config.min_share * pairs["matches"])
+        & (pairs["inliers"] > config.min_share * pairs["matches"])
     ]
     sizes = np.zeros((n, 2))
     for row in np.unique(close[["row_a", "row_b"]].to_numpy()).tolist():

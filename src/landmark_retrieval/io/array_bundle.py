@@ -6,6 +6,7 @@ import dataclasses
 import glob
 import json
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from operator import attrgetter
@@ -21,6 +22,9 @@ from numpy.typing import NDArray
 from landmark_retrieval.io.errors import ArtifactError, one_line, passed_on
 from landmark_retrieval.io.previews import TablePreview
 from landmark_retrieval.runtime.bundle import FORMAT, INDEX, bytes_of, field_names, read_bundle, read_layout
+
+LEFT = 3600.0
+"""Seconds without a write after which an unfinished save is one that was killed."""
 
 
 class NotStorableError(TypeError):
@@ -79,7 +83,8 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
                 "catalog's filepath"
             )
         for leftover in self._siblings("tmp"):
-            shutil.rmtree(leftover, ignore_errors=True)
+            if _untouched(leftover) > LEFT:  # else another run may be writing it
+                shutil.rmtree(leftover, ignore_errors=True)
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         token = uuid.uuid4().hex
         temporary = self._folder.with_name(f".{self._folder.name}.{token}.tmp")
@@ -176,6 +181,14 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
 def _is_replaceable(folder: Path) -> bool:
     """Return whether a folder holds nothing but what this dataset writes."""
     return folder.is_dir() and all(file.name == INDEX or file.suffix == ".npy" for file in folder.iterdir())
+
+
+def _untouched(folder: Path) -> float:
+    """Return the seconds since anything in a folder was written, 0 if it has just gone."""
+    try:
+        return time.time() - max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+    except FileNotFoundError:
+        return 0.0
 
 
 def _is_scalar(value: Any) -> bool:

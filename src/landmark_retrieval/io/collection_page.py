@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset
 
+from landmark_retrieval.io.array_bundle import LEFT
 from landmark_retrieval.io.html import HtmlDataset
 from landmark_retrieval.reporting.collection import PICTURES, CollectionPage
 from landmark_retrieval.reporting.thumbnails import thumbnail
+from landmark_retrieval.runtime.files import whole_file
 
 
 class CollectionPageDataset(AbstractDataset[CollectionPage, str]):
@@ -41,18 +44,24 @@ class CollectionPageDataset(AbstractDataset[CollectionPage, str]):
     def save(self, data: CollectionPage) -> None:
         """Make the thumbnails that are not there, then write the page."""
         self._pictures.mkdir(parents=True, exist_ok=True)
-        there = {file.name for file in self._pictures.iterdir()}
+        there = {file.name for file in self._pictures.iterdir() if not self._is_being_written(file)}
 
         def make(name: str) -> None:
-            temporary = self._pictures / f".{name}.tmp"
-            temporary.write_bytes(thumbnail(data.pictures[name], data.side))
-            temporary.replace(self._pictures / name)
+            with whole_file(self._pictures / name) as file:
+                file.write_bytes(thumbnail(data.pictures[name], data.side))
 
         with ThreadPoolExecutor() as threads:
             list(threads.map(make, sorted(data.pictures.keys() - there)))
         self._page.save(data.html)
         for name in there - data.pictures.keys():
             (self._pictures / name).unlink(missing_ok=True)
+
+    def _is_being_written(self, file: Path) -> bool:
+        """Return whether another run may be writing a picture under this name; such files are its own."""
+        try:
+            return file.name.startswith(".") and time.time() - file.stat().st_mtime < LEFT
+        except FileNotFoundError:
+            return True
 
     def _exists(self) -> bool:
         return self._page.exists()
