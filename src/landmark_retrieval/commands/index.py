@@ -60,6 +60,27 @@ def open_catalog(env: str | None, params: Mapping[str, Any]) -> CatalogProtocol[
     return KedroContext(project, config, env, package, no_hooks, given).catalog
 
 
+def data_set_of(env: str | None, params: Mapping[str, Any]) -> str:
+    """Return the name of the data set that `kedro run` reads with the same options.
+
+    Only configuration is read, nothing that a run needs besides is loaded.
+
+    Args:
+        env: configuration environment.
+        params: runtime parameters.
+    """
+    from landmark_retrieval.collection import DataSetConfig
+    from landmark_retrieval.commands.environments import check_environment
+    from landmark_retrieval.commands.run_checks import configuration
+    from landmark_retrieval.errors import LandmarkRetrievalError
+
+    check_environment(env)
+    config = configuration(env, str(Path.cwd() / "conf"), params)
+    if config is None:
+        raise LandmarkRetrievalError(f"{Path.cwd() / 'conf'}: there is no folder of configuration")
+    return DataSetConfig.model_validate(config["parameters"]["data_set"]).name
+
+
 def open_index(env: str | None, params: dict[str, Any]) -> tuple[PhotoSearch, str]:
     """Return a search in the index that `kedro run` made with the same options, and its data set's name.
 

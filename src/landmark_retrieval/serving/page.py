@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from landmark_retrieval.images import Source, image_sources
@@ -73,20 +73,6 @@ def render_search(pages: Sequence[tuple[str, Source, Found | None, str]], index:
         for name, source, found, problem in pages
     ]
     return template("search.html.j2", "serving").render(parts=parts)
-
-
-def render_upload_page(data_set: str, counts: Mapping[str, int], max_mib: float, landmarks: int) -> str:
-    """Return the page where a photo is dropped.
-
-    Args:
-        data_set: name of the data set that is searched.
-        counts: images of each split.
-        max_mib: largest photo in MiB.
-        landmarks: number of landmarks with a label.
-    """
-    return template("upload.html.j2", "serving").render(
-        data_set=data_set, counts=counts, max_mib=max_mib, landmarks=landmarks
-    )
 
 
 def shown_rows(found: Found) -> set[int]:

@@ -1,147 +1,176 @@
-"""A small web page on which one drops a photo and sees what is found and why, and the same as JSON."""
+"""The service: a collection that is searched, grown and looked at over HTTP, and its page."""
 
 from __future__ import annotations
 
 import logging
-import tempfile
 import threading
-from collections.abc import Awaitable, Callable
-from importlib import resources
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
-from fastapi.middleware.trustedhost import TrustedHostMiddleware
-from fastapi.responses import HTMLResponse
+import fastapi_offline
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
 
-from landmark_retrieval.collection import split_counts
-from landmark_retrieval.images import UnreadableImageError, image_sources, load_image
-from landmark_retrieval.reporting.thumbnails import thumbnail
-from landmark_retrieval.retrieval import Found, PhotoSearch, SearchIndex
-from landmark_retrieval.serving.answers import as_json
-from landmark_retrieval.serving.page import SIDE, PhotoPage, render_results, render_upload_page
+import landmark_retrieval
+from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.serving.access import Guard
+from landmark_retrieval.serving.api import add_api
+from landmark_retrieval.serving.collection import Collection, Holder
+from landmark_retrieval.serving.metrics import Measured, Metrics
+from landmark_retrieval.serving.schemas import Problem
+from landmark_retrieval.serving.site import add_page
+from landmark_retrieval.serving.uploads import drain
+from landmark_retrieval.serving.work import BusyError, Work
 
 logger = logging.getLogger(__name__)
 
-MAX_PIXELS = 64_000_000
-"""Uploaded photos with more pixels are refused before they are decoded."""
+DESCRIPTION = (
+    "Given a photo, finds every photo of the same place in a collection, says how probable each result is "
+    "and why, and says so when there is none. Every refusal is one JSON line with `detail`."
+)
 
-MAX_RESULTS = 100
-
-SECURITY = {
-    "content-security-policy": "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+PROBLEMS = {
+    400: "The request cannot be read",
+    401: "The token is missing or wrong",
+    403: "The request comes from another site",
+    404: "There is no such photo",
+    405: "There is no such method here",
+    408: "The photo did not arrive in time",
+    413: "The photo is too large",
+    422: "There is no photo that can be read, or a parameter is out of its range",
+    429: "Too much is waiting; `Retry-After` says when to come back",
+    501: "Photos of this collection can be neither added nor taken out",
+    503: "The collection is being opened; `Retry-After` says when to come back",
 }
 
-Results = Annotated[int, Query(ge=1, le=MAX_RESULTS)]
+
+@dataclass(frozen=True)
+class Options:
+    """How a service behaves.
+
+    Attributes:
+        max_mib: largest photo in MiB.
+        hosts: names by which requests may call it (against DNS rebinding); `*` for any.
+        token: that requests must carry; None for none.
+        workers: searches at once; 0 for one a core.
+        waiting: requests that may wait.
+        threads: of the numerical libraries for each search.
+    """
+
+    max_mib: float = 16.0
+    hosts: tuple[str, ...] = ("*",)
+    token: str | None = None
+    workers: int = 0
+    waiting: int = 32
+    threads: int = 1
 
 
 def create_app(
-    search: PhotoSearch, data_set: str, max_mib: float = 16.0, hosts: tuple[str, ...] = ("*",)
+    opened: Callable[[], Collection],
+    options: Options | None = None,
+    failed: Callable[[Exception], None] | None = None,
 ) -> FastAPI:
     """Return the application.
 
     Args:
-        search: search of the index.
-        data_set: its name.
-        max_mib: largest upload in MiB; larger ones are answered with 413 before they are read to the end.
-        hosts: host names that requests may name (against DNS rebinding); `*` for any.
+        opened: opens the collection; called in a thread when the application starts, which answers `/health`
+            and `/ready` meanwhile.
+        options: how it behaves.
+        failed: told why the collection could not be opened.
     """
-    app = FastAPI(title="Landmark retrieval", docs_url=None, redoc_url=None)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
-    app.middleware("http")(secure)
-    _add_page(app, search.index, data_set, max_mib)
-    _add_search(app, search, max_mib)
+    options = options or Options()
+    holder = Holder()
+    work = Work(options.workers, options.waiting, options.threads)
+
+    def open_collection() -> None:
+        try:
+            holder.open(opened())
+        except Exception as error:
+            holder.failure = error
+            if failed is not None:
+                failed(error)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        threading.Thread(target=open_collection, name="open", daemon=True).start()
+        yield
+        work.close()
+
+    app = FastAPI(
+        title="Landmark retrieval",
+        version=landmark_retrieval.__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        responses={code: {"model": Problem, "description": text} for code, text in PROBLEMS.items()},
+    )
+    metrics = Metrics(work, lambda: 0 if holder.collection is None else len(holder.collection))
+    add_api(app, holder, work, metrics, int(options.max_mib * 2**20))
+    add_page(app, holder, work, options.max_mib)
+    _add_docs(app)
+    _add_refusals(app)
+    app.add_middleware(Guard, token=options.token)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(options.hosts))
+    app.add_middleware(Measured, metrics=metrics)
     return app
 
 
-async def secure(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Answer a request, with the headers that every answer carries."""
-    response = await call(request)
-    response.headers.update(SECURITY)
-    return response
+def _add_docs(app: FastAPI) -> None:
+    """Add the documentation of the interface, whose script comes from here and not from the internet."""
+    from fastapi.openapi.docs import get_swagger_ui_html
+
+    folder = Path(fastapi_offline.__file__).parent / "static"
+    app.mount("/docs/assets", StaticFiles(directory=folder))
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> Response:
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title=f"{app.title}: the interface",
+            swagger_js_url="/docs/assets/swagger-ui-bundle.js",
+            swagger_css_url="/docs/assets/swagger-ui.css",
+            swagger_favicon_url="/docs/assets/favicon.png",
+        )
 
 
-def _add_page(app: FastAPI, index: SearchIndex, data_set: str, max_mib: float) -> None:
-    """Add the page for the photo and all that it shows."""
-    sources = image_sources(index.images)
+def _add_refusals(app: FastAPI) -> None:
+    """Say every problem in one JSON line."""
 
-    @app.get("/", response_class=HTMLResponse)
-    def page() -> str:
-        landmarks = int(index.images["landmark_id"].nunique())
-        return render_upload_page(data_set, split_counts(index.images), max_mib, landmarks)
+    @app.exception_handler(BusyError)
+    async def busy(request: Request, error: BusyError) -> Response:
+        await drain(request)
+        return JSONResponse({"detail": str(error)}, 429, {"retry-after": str(error.seconds)})
 
-    @app.get("/page.css")
-    def style() -> Response:
-        return Response(_asset("report.css", "reporting") + _asset("search.css"), media_type="text/css")
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        await drain(request)
+        problems = [f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors()]
+        return JSONResponse({"detail": "; ".join(problems)}, 422)
 
-    @app.get("/page.js")
-    def script() -> Response:
-        return Response(_asset("page.js"), media_type="text/javascript")
+    @app.exception_handler(405)
+    async def no_such_method(request: Request, error: Exception) -> Response:
+        matching = [
+            route
+            for route in app.routes
+            if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+        ]
+        same = [route for route in matching if route.path_format == matching[0].path_format]
+        allowed = sorted({method for route in same for method in route.methods or ()})
+        return JSONResponse({"detail": "there is no such method here"}, 405, {"allow": ", ".join(allowed)})
 
-    @app.get("/pictures/{row}")
-    def picture(row: int) -> Response:
-        if not 0 <= row < len(sources):
-            raise HTTPException(404, f"there is no image {row}")
-        cached = {"cache-control": "max-age=3600"}
-        return Response(thumbnail(sources[row], SIDE), media_type="image/jpeg", headers=cached)
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=499)  # nobody is there to read it
 
-    @app.get("/health")
-    def health() -> dict[str, Any]:
-        return {"data_set": data_set, "images": split_counts(index.images)}
-
-
-def _add_search(app: FastAPI, search: PhotoSearch, max_mib: float) -> None:
-    """Add the search, answered as a page and as JSON."""
-    index = search.index
-    one_at_a_time = threading.Lock()
-
-    def find(photo: bytes, results: int) -> Found:
-        with tempfile.TemporaryDirectory() as folder, one_at_a_time:
-            path = Path(folder) / "photo"
-            path.write_bytes(photo)
-            load_image(path, max_pixels=MAX_PIXELS)
-            return search.find(str(path), results)
-
-    async def found_in(request: Request, results: int) -> Found:
-        photo = await read_limited(request, int(max_mib * 2**20))
-        try:
-            return await run_in_threadpool(find, photo, results)
-        except UnreadableImageError as error:
-            raise HTTPException(422, f"not a photo that can be read: {error}") from None
-
-    @app.post("/search", response_class=HTMLResponse)
-    async def results_as_page(request: Request, name: str = "photo", results: Results = 20) -> str:
-        found = await found_in(request, results)
-        # The browser has the photo already: the script fills in its own copy where the address is empty.
-        return render_results(PhotoPage(name[:200], "", found), index, lambda row: f"/pictures/{row}")
-
-    @app.post("/api/search")
-    async def results_as_json(request: Request, results: Results = 20) -> dict[str, Any]:
-        return as_json(await found_in(request, results), index.ids)
-
-
-async def read_limited(request: Request, limit: int) -> bytes:
-    """Return the body of a request.
-
-    Raises:
-        HTTPException: 413 when it is longer than `limit` bytes, 422 when it is empty.
-    """
-    too_long = HTTPException(413, f"the photo is larger than {limit / 2**20:g} MiB")
-    announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > limit:
-        raise too_long
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise too_long
-    if not body:
-        raise HTTPException(422, "send the photo as the body of the request")
-    return bytes(body)
-
-
-def _asset(name: str, package: str = "serving") -> str:
-    return (resources.files(f"landmark_retrieval.{package}") / "templates" / name).read_text(encoding="utf-8")
+    @app.exception_handler(LandmarkRetrievalError)
+    async def unusable(request: Request, error: LandmarkRetrievalError) -> Response:
+        logger.warning("a request was refused: %s", " ".join(str(error).split()))  # it may name files
+        return JSONResponse({"detail": "this cannot be done; the log of the service says why"}, 422)
