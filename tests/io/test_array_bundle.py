@@ -216,6 +216,22 @@ def test_a_kill_while_replacing_is_recovered_from(
     assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
 
 
+def test_two_runs_may_save_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between taking the old bundle away and putting the new one there, another run puts its own."""
+    dataset(tmp_path).save(example())
+    real, others = Path.rename, [example(7), example(8)]
+
+    def rename(path: Path, target: Path) -> Path:
+        if path.name.endswith(".tmp") and others:
+            dataset(tmp_path).save(others.pop())
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    dataset(tmp_path).save(example(9))
+    assert others == [] and equal(dataset(tmp_path).load(), example(9))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
+
+
 def test_leftovers_of_killed_saves_are_removed_but_nothing_else(tmp_path: Path) -> None:
     left, other, busy = (f".bundle.{name}.tmp" for name in ("0" * 32, "other." + "0" * 32, "1" * 32))
     long_ago = time.time() - 2 * LEFT

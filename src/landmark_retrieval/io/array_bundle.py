@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import glob
 import json
 import shutil
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -151,10 +153,18 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
 
     def _replace(self, temporary: Path, token: str) -> None:
         """Put the complete folder in place; after a crash half way `_recover` finds the old one."""
-        old = self._folder.with_name(f".{self._folder.name}.{token}.old")
-        if self._folder.exists():
-            self._folder.rename(old)
-        temporary.rename(self._folder)
+        while True:
+            old = self._folder.with_name(f".{self._folder.name}.{token}.old")
+            if self._folder.exists():
+                with suppress(FileNotFoundError):
+                    self._folder.rename(old)
+            try:
+                temporary.rename(self._folder)
+                break
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                token = uuid.uuid4().hex  # another run has just put its own there: replace that, too
         for leftover in self._siblings("old"):
             shutil.rmtree(leftover, ignore_errors=True)
 
@@ -162,7 +172,8 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
         """Bring back the artifact that a crash left half way through being replaced."""
         olds = self._siblings("old")
         if olds and not self._folder.exists():
-            max(olds, key=lambda old: old.stat().st_mtime).rename(self._folder)
+            with suppress(OSError):  # another run has just put its own there
+                max(olds, key=lambda old: old.stat().st_mtime).rename(self._folder)
 
     def _siblings(self, kind: str) -> list[Path]:
         """Return the folders beside this one that an unfinished save left."""
