@@ -73,8 +73,6 @@ def main() -> None:
     parser.add_argument("--multi-scale", action="store_true", help="three scales instead of one")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--loader-threads", type=int)
-    parser.add_argument("--compile", action="store_true")
     arguments = parser.parse_args()
     options = {} if arguments.multi_scale else {"scales": (1.0,)}
     config = GlobalDescriptorConfig(
@@ -83,8 +81,6 @@ def main() -> None:
         max_side=arguments.max_side,
         batch_size=arguments.batch_size,
         device=arguments.device,
-        compile=arguments.compile,
-        loader_threads=arguments.loader_threads,
         **options,
     )
     with tempfile.TemporaryDirectory() as temporary:

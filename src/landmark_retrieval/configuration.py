@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.errors import OptionError
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """Start of random numbers, as every library takes it."""
@@ -49,7 +49,7 @@ class Configuration(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise LandmarkRetrievalError(bad_values(error, values, type(self))) from error
+            raise OptionError(bad_values(error, values, type(self))) from error
 
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined] # groups in groups: all faults at once
 
@@ -62,12 +62,12 @@ class Configuration(BaseModel):
             options: as of `pydantic.BaseModel.model_validate`.
 
         Raises:
-            LandmarkRetrievalError: says of every bad value which option it is of, and what it should be.
+            OptionError: says of every bad value which option it is of, and what it should be.
         """
         try:
             return super().model_validate(obj, **options)
         except ValidationError as error:
-            raise LandmarkRetrievalError(bad_values(error, obj, cls)) from error
+            raise OptionError(bad_values(error, obj, cls)) from error
 
     def read_files(self) -> dict[str, str]:
         """Return the files that a run with these options reads, by the names of the options."""
@@ -96,7 +96,7 @@ class OpenConfiguration(Configuration):
             chosen: values by option.
 
         Raises:
-            LandmarkRetrievalError: an option that was chosen does not exist.
+            OptionError: an option that was chosen does not exist.
         """
         given = {name: value for name, value in self if value is not None}
         return type(self)(**{**self.DEFAULTS, **(chosen or {}), **given})

@@ -12,6 +12,14 @@ class LandmarkRetrievalError(Exception):
     """
 
 
+class OptionError(LandmarkRetrievalError, ValueError):
+    """Options that do not exist or have senseless values."""
+
+
+class ArrayError(LandmarkRetrievalError, ValueError):
+    """Arrays that a caller gives and that do not fit each other, or are not what they should be."""
+
+
 class ProblemsError(LandmarkRetrievalError):
     """Several faults of one input, all of them named at once, each on a line of its own.
 

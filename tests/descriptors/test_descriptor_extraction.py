@@ -116,11 +116,11 @@ def test_target_sizes_follow_from_the_rounded_first_scale():
     assert target_sizes(1, 1, config)[0] == (32, 32)
 
 
-def test_batches_hold_one_shape_and_every_image_once(photos, tmp_path):
+def test_batches_hold_one_shape_and_every_image_once(photos, tmp_path, monkeypatch):
     broken = tmp_path / "text.jpg"
     broken.write_text("not an image")
     paths = [*photos, str(broken), str(tmp_path / "missing.jpg")]
-    config = tiny(batch_size=2, loader_threads=3)
+    config = tiny(batch_size=2)
     items = list(iterate_batches(paths, config))
     seen = []
     for item in items:
@@ -133,7 +133,8 @@ def test_batches_hold_one_shape_and_every_image_once(photos, tmp_path):
         for pixels, position in zip(item.scales[0], item.positions, strict=True):
             np.testing.assert_array_equal(pixels, load_scales(paths[position], config)[0])
     assert sorted(seen) == list(range(len(paths)))
-    again = list(iterate_batches(paths, config.model_copy(update={"loader_threads": 1})))
+    monkeypatch.setattr("landmark_retrieval.descriptors.loading.loader_threads", lambda _: 1)
+    again = list(iterate_batches(paths, config))
     assert [getattr(i, "positions", None) for i in items] == [getattr(i, "positions", None) for i in again]
 
 
@@ -174,7 +175,7 @@ def test_only_new_and_changed_photos_meet_the_network(photos, tmp_path, save_ima
         assert computed == 7
     again, computed = run(table)
     assert computed == 0 and np.asarray(again.matrix).tobytes() == np.asarray(first.matrix).tobytes()
-    for same in ({"batch_size": 1}, {"loader_threads": 2}, {"storage": "float16"}, {"whitening": None}):
+    for same in ({"batch_size": 1}, {"storage": "float16"}, {"whitening": None}):
         assert run(table, config.model_copy(update=same))[1] == 0
     os.utime(photos[4], (1, 1))
     assert run(table)[1] == 0

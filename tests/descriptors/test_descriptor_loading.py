@@ -65,4 +65,3 @@ def test_in_windows_rests_while_the_caller_works(pool):
 @pytest.mark.usefixtures("three_threads")
 def test_the_readers_of_a_network_on_the_cpu_are_as_many_as_its_threads():
     assert loader_threads(GlobalDescriptorConfig(device="cpu")) == torch.get_num_threads() == 3
-    assert loader_threads(GlobalDescriptorConfig(device="cpu", loader_threads=7)) == 7

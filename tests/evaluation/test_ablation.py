@@ -78,10 +78,10 @@ def test_text_without_usage_has_no_columns_of_it() -> None:
 def test_intervals_stand_below_the_table() -> None:
     scores = {"blend": np.array([0.5, 0.5]), VARIANTS[1]: np.array([0.75, 0.75])}
     table = ablation_table(dict.fromkeys(scores, METRICS_OF_ONE), {})
-    text = format_table(table, intervals=usage_intervals(scores), confidence=0.9)
+    text = format_table(table, intervals=usage_intervals(scores))
     assert text.startswith(format_table(table))
     below = text[len(format_table(table)) :].split("\n")
-    assert "90% intervals over queries (bootstrap)" in below
+    assert "95% intervals over queries (bootstrap)" in below
     assert below[-2].split() == ["blend", "mAP_at_100", "0.5000", "to", "0.5000", "-", "-"]
     assert below[-1].split()[2:] == ["0.7500", "to", "0.7500", "+0.2500", "+0.2500", "to", "+0.2500"]
 

@@ -292,6 +292,23 @@ def test_graph_is_two_searches():
     assert_same(graph.index, own)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows * np.where(np.arange(len(rows)) == 7, 2, 1)[:, None], "row 7 has length 2, not 1"),
+        (lambda rows: rows[0], "not descriptors"),
+        (lambda rows: rows[:, :-1], "dimensions"),
+        (lambda rows: rows.astype(int), "not descriptors"),
+    ],
+)
+def test_graphs_are_of_descriptors_of_unit_length(change, message):
+    queries, index = descriptors(12, 40), descriptors(13, 200)
+    with pytest.raises(ValueError, match=message):
+        build_knn_graph(change(queries), index, CPU)
+    with pytest.raises(ValueError, match=message):
+        build_knn_graph(queries, change(index), CPU)
+
+
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is reset by Linux only")
 def test_memory_is_obeyed_by_a_larger_file(tmp_path):
     rows, dimensions, gib = 60_000, 1024, 0.06

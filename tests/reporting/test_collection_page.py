@@ -14,7 +14,6 @@ from landmark_retrieval.io import CollectionPageDataset
 from landmark_retrieval.reporting.collection import (
     PICTURES,
     CollectionContent,
-    CollectionPageConfig,
     render_collection,
 )
 from pictures import render
@@ -80,7 +79,7 @@ def test_ids_of_headings_are_unique_and_links_lead_somewhere(tmp_path: Path) -> 
 
 
 def test_thumbnails_are_made_once_and_removed_when_gone(tmp_path: Path) -> None:
-    page = render_collection(content(tmp_path), CollectionPageConfig(thumbnail_side=40))
+    page = render_collection(content(tmp_path), thumbnail_side=40)
     entry = CollectionPageDataset(filepath=str(tmp_path / "out" / "collection.html"))
     assert not entry.exists()
     entry.save(page)

@@ -87,12 +87,11 @@ class KilledError(Exception):
     """Stands for a kill between two steps."""
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
 def test_killed_and_resumed_equals_uninterrupted(
-    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulate: int
+    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"images_per_landmark": 2, "landmarks_per_batch": 2, "checkpoint_steps": 2}
-    config = small(loss="contrastive", accumulate=accumulate, **options)
+    monkeypatch.setattr("landmark_retrieval.training.loop.CHECKPOINT_STEPS", 2)
+    config = small(loss="contrastive", images_per_landmark=2, landmarks_per_batch=2)
     plan = plan_training(table, descriptor(), layer(), config)
     whole = plan.run(tmp_path / "whole")
     learn = "landmark_retrieval.training.loop._Training._learn"
@@ -194,7 +193,8 @@ def test_photos_are_digested_once(
 ) -> None:
     reads, module = [], "landmark_retrieval.training.loop"
     monkeypatch.setattr(f"{module}.source_contents", lambda sources: reads.append(len(sources)))
-    plan = plan_training(table, descriptor(), layer(), small(checkpoint_steps=1))
+    monkeypatch.setattr(f"{module}.CHECKPOINT_STEPS", 1)
+    plan = plan_training(table, descriptor(), layer(), small())
     plan.run(tmp_path)
     assert reads == [LANDMARKS * VIEWS]
 

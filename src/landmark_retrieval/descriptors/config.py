@@ -37,11 +37,8 @@ class GlobalDescriptorConfig(Configuration):
         batch_size: images of one shape in a batch; None takes 32 on a GPU and 4 on a CPU, whose cache larger
             batches leave.
         shard_size: images in a shard (what is lost at most by a kill).
-        loader_threads: threads that decode and resize ahead of the network; None takes one a core beside a
-            GPU (at most 16), and as many as the network has on a CPU, with which they take turns.
         device: `auto` takes the GPU when there is one; else a torch device.
         precision: precision of the network's arithmetic; `auto` is float16 on a GPU and float32 on a CPU.
-        compile: run the network through torch.compile (pays off for many images of few shapes).
         storage: number type of the stored matrix.
         trained: take network, power and whitening layer from `trained_file` instead of `backbone.weights`.
         trained_file: what the training pipeline or `kedro convert-checkpoint` wrote.
@@ -58,10 +55,8 @@ class GlobalDescriptorConfig(Configuration):
     scale_power: float = Field(default=1.0, gt=0, le=100)
     batch_size: int | None = Field(default=None, ge=1, le=65_536)
     shard_size: ShardSize = 64
-    loader_threads: int | None = Field(default=None, ge=1, le=4096)
     device: str = "auto"
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    compile: bool = False
     storage: Literal["float32", "float16"] = "float32"
     trained: bool = False
     trained_file: str | None = None

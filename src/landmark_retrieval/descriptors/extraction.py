@@ -267,7 +267,7 @@ def build_model(config: GlobalDescriptorConfig, region_whitening: Whitening | No
     """
     device = choose_device(config.device)
     trained, pooling = trained_of(config), config.pooling
-    backbone = _cached_backbone(config.backbone, str(device), config.compile, trained)
+    backbone = _cached_backbone(config.backbone, str(device), trained)
     if trained is not None and trained.power is not None:
         pooling = pooling.model_copy(update={"power": trained.power})
     layer = whitening_layer(region_whitening or Whitening.none())
@@ -282,16 +282,12 @@ def build_model(config: GlobalDescriptorConfig, region_whitening: Whitening | No
 
 
 @lru_cache(maxsize=4)
-def _cached_backbone(
-    config: BackboneConfig, device: str, compile_network: bool, trained: TrainedDescriptor | None
-) -> Backbone:
+def _cached_backbone(config: BackboneConfig, device: str, trained: TrainedDescriptor | None) -> Backbone:
     backbone = build_backbone(config)
     if trained is not None:
         load_by_name(backbone.network, trained.network, "trained_file")
     backbone.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     backbone.requires_grad_(False)
-    if compile_network:
-        backbone.compile(dynamic=True)
     return backbone
 
 

@@ -21,7 +21,6 @@ from pydantic import field_validator, model_validator
 from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.descriptors.files import DescriptorFile, read_descriptors
 from landmark_retrieval.descriptors.matrix import (
-    BLOCK_ROWS,
     BlendConfig,
     Descriptors,
     blend,
@@ -30,11 +29,9 @@ from landmark_retrieval.descriptors.matrix import (
 )
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import content_digest
+from landmark_retrieval.knn.matrix import UNIT_TOLERANCE, check_unit_rows
 
 logger = logging.getLogger(__name__)
-
-UNIT_TOLERANCE = 1e-3
-"""How far from 1 the length of a row may be that counts as normalised; float16 keeps about 5e-4."""
 
 NAMED = 3
 """Images named in a message about several."""
@@ -192,32 +189,6 @@ def half_whitening(reference: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.sqrt(np.where(deviation > 0, deviation, 1.0))
 
 
-def check_unit_rows(matrix: NDArray[Any], what: str) -> None:
-    """Refuse a matrix that is not one of descriptors of unit length (or zero, "none").
-
-    Args:
-        matrix: `[n, d]`, read in blocks.
-        what: for the message.
-
-    Raises:
-        LandmarkRetrievalError: names the shape, or the first row of another length.
-    """
-    if matrix.ndim != 2:
-        raise LandmarkRetrievalError(
-            f"{what}: an array of shape {tuple(matrix.shape)} where [images, dimensions] is wanted"
-        )
-    for start in range(0, len(matrix), BLOCK_ROWS):
-        block = np.asarray(matrix[start : start + BLOCK_ROWS], dtype=np.float32)
-        lengths = np.linalg.norm(block, axis=1)
-        wrong = np.flatnonzero(~((np.abs(lengths - 1) <= UNIT_TOLERANCE) | (lengths == 0)))
-        if len(wrong):
-            row = int(wrong[0])
-            raise LandmarkRetrievalError(
-                f"{what}: row {start + row} has length {lengths[row]:.4g}, not 1; inner products are "
-                "similarities only of normalised rows: `descriptors.normalize_rows` scales them"
-            )
-
-
 def check_descriptors(descriptors: Descriptors, images: pd.DataFrame) -> None:
     """Refuse descriptors that do not fit an image table row for row, or are not of unit length.
 
@@ -226,7 +197,7 @@ def check_descriptors(descriptors: Descriptors, images: pd.DataFrame) -> None:
         images: the prepared table.
 
     Raises:
-        LandmarkRetrievalError: ids in another order, fewer or more rows, or a row of another length.
+        ArrayError: ids in another order, fewer or more rows, or a row of another length.
     """
     check_ids(descriptors, images)
     check_unit_rows(descriptors.part(slice(0, len(images))), "descriptors")

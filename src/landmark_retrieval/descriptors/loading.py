@@ -102,9 +102,10 @@ def _resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 
 
 def loader_threads(config: GlobalDescriptorConfig) -> int:
-    """Return the number of loading threads that a configuration means on this machine."""
-    if config.loader_threads is not None:
-        return config.loader_threads
+    """Return how many threads decode and resize ahead of the network.
+
+    One a core beside a GPU (at most 16); as many as the network has on a CPU, with which they take turns.
+    """
     if choose_device(config.device).type == "cpu":
         return torch.get_num_threads()  # the network rests meanwhile; one in each of several workers
     return min(16, os.cpu_count() or 1)

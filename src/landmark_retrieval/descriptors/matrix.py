@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from pydantic import Field
 
 from landmark_retrieval.configuration import Configuration
-from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.errors import ArrayError, LandmarkRetrievalError
 from landmark_retrieval.runtime.store_index import Places
 
 BLOCK_ROWS = 8192
@@ -78,12 +78,12 @@ class Descriptors:
 
     def __post_init__(self) -> None:
         if len(self.matrix.shape) != 2:
-            raise LandmarkRetrievalError(
+            raise ArrayError(
                 f"descriptors: an array of shape {tuple(self.matrix.shape)} where "
                 "[images, dimensions] is wanted"
             )
         if len(self.ids) != self.matrix.shape[0]:
-            raise LandmarkRetrievalError(
+            raise ArrayError(
                 f"descriptors: {len(self.ids)} ids but {self.matrix.shape[0]} rows; they must agree"
             )
 
@@ -250,7 +250,7 @@ def check_ids(descriptors: Descriptors, table: pd.DataFrame) -> None:
         table: with `image_id`, row for row.
 
     Raises:
-        LandmarkRetrievalError: names the first row whose id differs, or the differing lengths.
+        ArrayError: names the first row whose id differs, or the differing lengths.
     """
     ids = np.asarray(descriptors.ids, dtype=str)
     expected = table["image_id"].to_numpy(dtype=str)
@@ -258,12 +258,12 @@ def check_ids(descriptors: Descriptors, table: pd.DataFrame) -> None:
     different = np.flatnonzero(ids[:common] != expected[:common])
     if len(different):
         row = int(different[0])
-        raise LandmarkRetrievalError(
+        raise ArrayError(
             f"descriptors do not belong to this image table: row {row} is '{ids[row]}' there but "
             f"'{expected[row]}' in the table; run the features pipeline again"
         )
     if len(ids) != len(expected):
-        raise LandmarkRetrievalError(
+        raise ArrayError(
             f"descriptors do not belong to this image table: {len(ids)} rows there but {len(expected)} in "
             "the table; run the features pipeline again"
         )

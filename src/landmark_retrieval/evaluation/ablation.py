@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from landmark_retrieval.evaluation.bootstrap import CONFIDENCE
 from landmark_retrieval.runtime.text_tables import text_table
 
 METRICS = ("mAP_at_100", "mAP_at_100_public", "mAP_at_100_private", "P_at_10", "R_at_1", "R_at_10")
@@ -59,7 +60,6 @@ def format_table(
     counts: Mapping[str, int] | None = None,
     skipped: int | None = None,
     intervals: pd.DataFrame | None = None,
-    confidence: float = 0.95,
 ) -> str:
     """Return the ablation table as text of fixed width for a terminal.
 
@@ -69,7 +69,6 @@ def format_table(
         counts: images of each split (`query`, `index`, `train`), for the same line.
         skipped: images that could not be read, for a line below the table.
         intervals: from `bootstrap.usage_intervals`, shown below the table.
-        confidence: confidence of the intervals.
 
     Returns:
         Lines without a newline at the end; metrics with four decimals, "-" for what there is not. Where no
@@ -86,7 +85,7 @@ def format_table(
         cells.append([str(row[0]), *(_number(value, 4) for value in row[1:-1]), _number(row[-1], 1)])
     lines = text_table(cells)
     if intervals is not None:
-        lines += ["", f"{confidence:.0%} intervals over queries (bootstrap)", "", *_interval_lines(intervals)]
+        lines += ["", f"{CONFIDENCE:.0%} intervals over queries (bootstrap)", "", *_interval_lines(intervals)]
     if title:
         lines[:0] = [title, ""]
     return "\n".join([*lines, *_skipped_lines(skipped)])

@@ -23,17 +23,19 @@ _CELLS = 2**22
 """Draws times queries that are held at a time."""
 
 
+CONFIDENCE = 0.95
+"""Share of draws inside an interval."""
+
+
 class BootstrapConfig(Configuration):
     """How intervals are computed.
 
     Attributes:
         resamples: draws of as many queries as there are.
-        confidence: share of draws inside the interval.
         seed: seed of the draws; the same seed draws the same queries for every variant.
     """
 
     resamples: int = Field(default=2000, ge=100, le=1_000_000)
-    confidence: float = Field(default=0.95, gt=0, lt=1)
     seed: Seed = 0
 
 
@@ -70,7 +72,7 @@ def mean_interval(values: NDArray[np.float64], config: BootstrapConfig | None = 
     counted = counted[~np.isnan(counted)]
     if not len(counted):
         raise LandmarkRetrievalError("no query counts, so there is no confidence interval to compute")
-    tail = 50 * (1 - config.confidence)
+    tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(_resampled_means(counted, config), [tail, 100 - tail])
     return Interval(float(counted.mean()), float(low), float(high), len(counted))
 

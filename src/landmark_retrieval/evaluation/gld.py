@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.errors import ArrayError, LandmarkRetrievalError
 
 DEPTH = 100
 """Predictions of a query that count."""
@@ -40,11 +40,11 @@ def relevance(ranking: NDArray[np.int32], relevant: Relevant) -> NDArray[np.bool
         bool `[q, k]`; missing results and repetitions of an earlier result are False.
 
     Raises:
-        LandmarkRetrievalError: the two have different numbers of queries.
+        ArrayError: the two have different numbers of queries.
     """
     ranking = np.asarray(ranking)
     if ranking.ndim != 2 or len(ranking) != len(relevant):
-        raise LandmarkRetrievalError(
+        raise ArrayError(
             f"a ranking of shape {ranking.shape} does not fit {len(relevant)} queries: it needs one row a "
             "query; make the ranking again from the same image table"
         )

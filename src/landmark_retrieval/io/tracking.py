@@ -27,7 +27,10 @@ SQLITE = "sqlite:///"
 PATIENCE = 8.0
 """Seconds that a server has to answer."""
 
-NO_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "7"}
+PATIENCE_IN_RUNS = 30.0
+"""The same once a run has begun: a busy server is slow, and that is no reason to leave it."""
+
+NO_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 """Of MLflow while a server is tried; by itself it tries for minutes."""
 
 IN_RUNS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
@@ -50,15 +53,17 @@ def local_store() -> str:
     return f"{SQLITE}{Path.cwd() / 'mlflow.db'}"
 
 
-def why_unreachable(uri: str) -> str:
-    """Return why MLflow cannot be used at an address, "" where it can; takes `PATIENCE` seconds at most.
+def why_unreachable(uri: str, patience: float | None = None) -> str:
+    """Return why MLflow cannot be used at an address, "" where it can.
 
     Args:
         uri: tracking address, of a server or a store.
+        patience: seconds that it may take, `PATIENCE` by default.
     """
+    patience = PATIENCE if patience is None else patience
     if uri.startswith(SQLITE):  # MLflow takes long to make one, and longer to give one up
         return _why_unusable(Path(uri.removeprefix(SQLITE)))
-    problem = [f"no answer within {PATIENCE:.0f} s"]
+    problem = [f"no answer within {patience:.0f} s"]
 
     def ask() -> None:
         try:
@@ -67,10 +72,10 @@ def why_unreachable(uri: str) -> str:
         except Exception as error:  # stores raise what their databases and networks raise
             problem[0] = _in_short(error)
 
-    with _environment(NO_RETRIES):
+    with _environment({**NO_RETRIES, "MLFLOW_HTTP_REQUEST_TIMEOUT": f"{max(1, round(patience))}"}):
         asking = threading.Thread(target=ask, daemon=True)
         asking.start()
-        asking.join(PATIENCE)
+        asking.join(patience)
     return problem[0]
 
 
@@ -137,7 +142,7 @@ def has_stopped() -> bool:
         return False
     for pause in (0, 2, 4):  # a server may just be restarting
         time.sleep(pause)
-        if not why_unreachable(uri):
+        if not why_unreachable(uri, PATIENCE_IN_RUNS):
             return False
     return True
 

@@ -23,6 +23,9 @@ from landmark_retrieval.runtime.threads import library_threads, thread_count
 BLOCK_BYTES = 64 << 20
 """Bytes of descriptors that are added to the index, or scored, at a time."""
 
+SEED = 0
+"""Of the draw of training rows and of the clustering."""
+
 TRAINING_ROWS = 262_144
 """Rows drawn to learn the centroids of inverted lists, at most."""
 
@@ -133,7 +136,7 @@ def _check_memory(database: NDArray[Any], options: ApproximateConfig, memory_gib
 
 
 def _inverted_lists(database: NDArray[Any], options: ApproximateConfig, storage: str) -> Any:
-    random, d = np.random.default_rng(options.seed), database.shape[1]
+    random, d = np.random.default_rng(SEED), database.shape[1]
     drawn = np.sort(random.permutation(len(database))[:TRAINING_ROWS])
     with np.errstate(over="ignore"):
         sample = np.asarray(database[drawn]).astype(storage, copy=False).astype(np.float32, copy=False)
@@ -142,7 +145,7 @@ def _inverted_lists(database: NDArray[Any], options: ApproximateConfig, storage:
     lists = max(1, min(options.lists or round(4 * math.sqrt(len(database))), len(sample)))
     half, products = faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
     index = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatIP(d), d, lists, half, products, False)
-    index.cp.seed = options.seed + 1
+    index.cp.seed = SEED + 1
     index.cp.min_points_per_centroid = 1
     index.nprobe = min(options.probes, lists)
     if len(sample):

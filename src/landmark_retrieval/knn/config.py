@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from landmark_retrieval.configuration import Configuration, Seed, ShardSize, Threads
+from landmark_retrieval.configuration import Configuration, ShardSize, Threads
 
 
 class ApproximateConfig(Configuration):
@@ -19,7 +19,6 @@ class ApproximateConfig(Configuration):
         probes: inverted lists visited for a query; more is slower and finds more.
         links: links of a vertex (`hnsw`).
         search_candidates: candidates kept while searching (`hnsw`); more is slower and finds more.
-        seed: of the draw of training rows and of the clustering.
     """
 
     method: Literal["ivf", "hnsw"] = "ivf"
@@ -27,7 +26,6 @@ class ApproximateConfig(Configuration):
     probes: int = Field(default=32, ge=1, le=10_000_000)
     links: int = Field(default=32, ge=2, le=1024)
     search_candidates: int = Field(default=256, ge=1, le=1_000_000)
-    seed: Seed = 0
 
 
 class KnnConfig(Configuration):

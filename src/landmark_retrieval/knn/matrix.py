@@ -13,10 +13,16 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
-from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.errors import ArrayError, LandmarkRetrievalError
 
 READ_BYTES = 8 << 20
 """Bytes that are read and converted at a time."""
+
+UNIT_TOLERANCE = 1e-3
+"""How far from 1 the length of a row may be that counts as normalised; float16 keeps about 5e-4."""
+
+UNIT_ROWS = 16_384
+"""Rows whose lengths are computed at a time."""
 
 LARGEST_NORM = 1e18
 """Longer descriptors are refused: their inner products may exceed what float32 can hold."""
@@ -30,15 +36,38 @@ def check_matrix(matrix: NDArray[Any], name: str) -> None:
         name: what the rows are, for messages.
 
     Raises:
-        LandmarkRetrievalError: not two-dimensional, no columns, too many rows, or not floating point.
+        ArrayError: not two-dimensional, no columns, too many rows, or not floating point.
     """
     if matrix.ndim != 2 or matrix.shape[1] == 0 or matrix.dtype.kind != "f":
-        raise LandmarkRetrievalError(
+        raise ArrayError(
             f"{name}: shape {matrix.shape} of {matrix.dtype} are not descriptors; "
             "give float32 or float16 [images, dimensions]"
         )
     if len(matrix) > np.iinfo(np.int32).max:
-        raise LandmarkRetrievalError(f"{name}: {len(matrix)} rows are more than 2^31 - 1; split them")
+        raise ArrayError(f"{name}: {len(matrix)} rows are more than 2^31 - 1; split them")
+
+
+def check_unit_rows(matrix: NDArray[Any], what: str) -> None:
+    """Refuse a matrix that is not one of descriptors of unit length (or zero, "none").
+
+    Args:
+        matrix: `[n, d]`, read in blocks.
+        what: for the message.
+
+    Raises:
+        ArrayError: names the shape, or the first row of another length.
+    """
+    check_matrix(matrix, what)
+    for start in range(0, len(matrix), UNIT_ROWS):
+        block = np.asarray(matrix[start : start + UNIT_ROWS], dtype=np.float32)
+        lengths = np.linalg.norm(block, axis=1)
+        wrong = np.flatnonzero(~((np.abs(lengths - 1) <= UNIT_TOLERANCE) | (lengths == 0)))
+        if len(wrong):
+            row = int(wrong[0])
+            raise ArrayError(
+                f"{what}: row {start + row} has length {lengths[row]:.4g}, not 1; inner products are "
+                "similarities only of normalised rows: `descriptors.normalize_rows` scales them"
+            )
 
 
 def read_rows(

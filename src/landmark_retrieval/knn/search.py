@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.errors import ArrayError
 from landmark_retrieval.knn.config import KnnConfig
 from landmark_retrieval.knn.exact import search_exactly
-from landmark_retrieval.knn.matrix import check_matrix
+from landmark_retrieval.knn.matrix import check_matrix, check_unit_rows
 from landmark_retrieval.knn.neighbors import KnnGraph, NeighborLists
 
 
@@ -83,12 +83,12 @@ def check_inputs(
         exclude: `[q]` as in `search`; None excludes nothing.
 
     Raises:
-        LandmarkRetrievalError: shapes or types do not fit together.
+        ArrayError: shapes or types do not fit together.
     """
     check_matrix(queries, "queries")
     check_matrix(database, "database")
     if queries.shape[1] != database.shape[1]:
-        raise LandmarkRetrievalError(
+        raise ArrayError(
             f"queries have {queries.shape[1]} dimensions and the database {database.shape[1]}; "
             "extract both with the same model"
         )
@@ -96,11 +96,11 @@ def check_inputs(
         return np.full(len(queries), -1, np.int64)
     excluded = np.ascontiguousarray(exclude, np.int64)
     if excluded.shape != (len(queries),):
-        raise LandmarkRetrievalError(
+        raise ArrayError(
             f"exclude has shape {excluded.shape} for {len(queries)} queries; give one row each, -1 for none"
         )
     if len(excluded) and not (excluded.min() >= -1 and excluded.max() < len(database)):
-        raise LandmarkRetrievalError(
+        raise ArrayError(
             f"exclude names row {excluded.max()} or {excluded.min()}, outside the database of "
             f"{len(database)} rows; use -1 for none"
         )
@@ -111,17 +111,19 @@ def build_knn_graph(queries: NDArray[Any], index: NDArray[Any], config: KnnConfi
     """Find the nearest index images of every query and of every index image other than itself.
 
     Args:
-        queries: float32 or float16 `[q, d]`.
-        index: float32 or float16 `[n, d]`.
+        queries: float32 or float16 `[q, d]`, of unit length, or zero for none.
+        index: float32 or float16 `[n, d]`, likewise.
         config: of both searches.
 
     Returns:
         Both lists by falling inner product, ties by lower row, -1 and -inf padded.
 
     Raises:
-        LandmarkRetrievalError: as `search`.
+        ArrayError: as `search`, or names a row that is not of unit length.
     """
     no_rows = check_inputs(queries, index, None)
+    check_unit_rows(queries, "queries")
+    check_unit_rows(index, "index")
     of_queries = search_checked(queries, index, config, no_rows, "queries in the index")
     own_rows = np.arange(len(index), dtype=np.int64)
     of_index = search_checked(index, index, config, own_rows, "index in the index")

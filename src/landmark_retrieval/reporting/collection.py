@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field
 
 from landmark_retrieval.collection.audit import count_files
 from landmark_retrieval.collection.doubts import NO_PARTNER
 from landmark_retrieval.collection.groups import Groups
 from landmark_retrieval.collection.walk import SAME_BYTES, USED
-from landmark_retrieval.configuration import Configuration, digest
+from landmark_retrieval.configuration import digest
 from landmark_retrieval.images import CroppedImage, Source
 from landmark_retrieval.reporting.report import caption
 from landmark_retrieval.reporting.templating import template
@@ -29,18 +28,14 @@ LISTED = 200
 """Files named of one outcome of the audit; the rest is in its table."""
 
 
-class CollectionPageConfig(Configuration):
-    """What the page of a collection shows.
+THUMBNAIL_SIDE = 240
+"""Long side of the pictures in pixels."""
 
-    Attributes:
-        thumbnail_side: long side of the pictures in pixels.
-        links: strongest links named of each group.
-        doubts: doubtful labels shown at most.
-    """
+LINKS = 5
+"""Strongest links named of each group."""
 
-    thumbnail_side: int = Field(default=240, ge=32, le=1024)
-    links: int = Field(default=5, ge=0, le=100)
-    doubts: int = Field(default=200, ge=0, le=1_000_000)
+DOUBTS = 200
+"""Doubtful labels shown at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,17 +102,14 @@ class _Group:
     links: Sequence[_Link] = field(default_factory=tuple)
 
 
-def render_collection(
-    content: CollectionContent, config: CollectionPageConfig | None = None
-) -> CollectionPage:
+def render_collection(content: CollectionContent, thumbnail_side: int = THUMBNAIL_SIDE) -> CollectionPage:
     """Return the page of a collection.
 
     Args:
         content: what it shows.
-        config: how much of it; the defaults when None.
+        thumbnail_side: long side of the pictures, pixels.
     """
-    config = config or CollectionPageConfig()
-    pictures = _picture_names(content, config.thumbnail_side)
+    pictures = _picture_names(content, thumbnail_side)
     rows = {image_id: row for row, image_id in enumerate(content.image_ids)}
     alone = [
         row
@@ -140,11 +132,11 @@ def render_collection(
         met=len(content.audit),
         unused=_unused(content.audit),
         listed=LISTED,
-        groups=_groups(content, config.links),
+        groups=_groups(content, LINKS),
         probabilities=content.groups.probability,
         duplicates=duplicates,
         alone=alone,
-        doubts=content.doubts.head(config.doubts).to_dict("records"),
+        doubts=content.doubts.head(DOUBTS).to_dict("records"),
         all_doubts=len(content.doubts),
         no_partner=NO_PARTNER,
         labelled=any(content.landmarks),
@@ -152,7 +144,7 @@ def render_collection(
         min_probability=content.min_probability,
     )
     named = {name: source for name, source in zip(pictures, content.sources, strict=True) if name}
-    return CollectionPage(html, named, config.thumbnail_side)
+    return CollectionPage(html, named, thumbnail_side)
 
 
 def _picture_names(content: CollectionContent, side: int) -> list[str]:

@@ -75,7 +75,7 @@ def query_pages(findings: Findings, images: pd.DataFrame, config: ReportConfig) 
     """
     scores = precisions(findings, images)
     stages = scores[stage_rows(list(findings.rankings))]
-    chosen = choose_queries(stages, config.queries, config.seed)
+    chosen = choose_queries(stages, config.queries)
     relevant = relevant_index_rows(images)
     gatherer = _Gatherer(
         findings=findings,

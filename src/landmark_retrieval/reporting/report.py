@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from landmark_retrieval.configuration import Configuration, Seed
+from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.evaluation.ablation import METRICS, NOT_MEASURED, TITLES
 from landmark_retrieval.graph.explain import Step
 from landmark_retrieval.reporting.gains import Gain
@@ -49,6 +49,16 @@ _BYTES_PER_IMAGE = 420
 """Estimate of the markup of one shown image."""
 
 
+MAX_MIB = 18.0
+"""Size that the page may reach; queries that do not fit are left out, and it says so."""
+
+EXTREMES = 8
+"""Best and worst queries of the last variant that are shown, each."""
+
+MATCHES = 6
+"""Compared pairs drawn with their inliers."""
+
+
 class ReportConfig(Configuration):
     """What the report shows.
 
@@ -57,21 +67,13 @@ class ReportConfig(Configuration):
             worsened most, a quarter unchanged.
         results: results shown of each variant.
         paths: trusted paths shown of each query.
-        extremes: best and worst queries of the last variant that are shown, each.
-        matches: compared pairs drawn with their inliers.
         thumbnail_side: long side of the pictures in pixels.
-        max_mib: size that the page may reach, MiB; queries that do not fit are left out, and it says so.
-        seed: draws the unchanged queries.
     """
 
     queries: int = Field(default=12, ge=1, le=10_000)
     results: int = Field(default=10, ge=1, le=100)
     paths: int = Field(default=3, ge=0, le=100)
-    extremes: int = Field(default=8, ge=0, le=100)
-    matches: int = Field(default=6, ge=0, le=100)
     thumbnail_side: int = Field(default=160, ge=16, le=1024)
-    max_mib: float = Field(default=18.0, gt=0, le=10_000)
-    seed: Seed = 0
 
 
 @dataclass(frozen=True)
@@ -288,7 +290,7 @@ def caption(image_id: str, landmark: str = "") -> str:
     return (landmark and image_id.removeprefix(f"{landmark}/")) or image_id
 
 
-def render_report(content: ReportContent, max_mib: float = 18.0) -> str:
+def render_report(content: ReportContent, max_mib: float = MAX_MIB) -> str:
     """Return the report as one self-contained HTML page without scripts.
 
     Args:

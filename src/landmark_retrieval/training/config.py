@@ -23,6 +23,9 @@ ARCFACE_SCALE = 30.0
 MINING_POOL = 20_000
 """Images at most among which the landmarks that look most alike are sought."""
 
+CHECKPOINT_STEPS = 200
+"""Steps between checkpoints, what is lost at most by a kill."""
+
 LOADER_THREADS = 2
 """Threads that read images."""
 
@@ -36,20 +39,15 @@ class TrainingConfig(Configuration):
         epochs: most epochs; each shows every image about once, every landmark equally often.
         landmarks_per_batch: landmarks in a batch.
         images_per_landmark: images of each, drawn anew each time.
-        accumulate: batches whose gradients make one step.
         learning_rate: largest learning rate of the network's own layers (AdamW, cosine schedule).
         frozen: share of the network's parameters, counted from the input, that stay as they are. Batch
             normalisation keeps its statistics everywhere: batches are small.
         margin: `contrastive`: distance between images of different landmarks that costs nothing;
             `triplet`: by how much the negative must be farther; `arcface`: angle in radians.
         max_side: long side of the views in pixels.
-        smallest_crop: least share of the image's area that a training view shows.
-        flip: whether views are mirrored at random.
         held_out: share of each landmark's train images that are kept out and on whose retrieval
             training stops early; 0 trains on all of them to the end.
         patience: epochs without a better mAP on the held-out images after which training stops.
-        precision: precision of the network's arithmetic; `auto` is bfloat16 on a GPU and float32 on a CPU.
-        checkpoint_steps: steps between checkpoints (what is lost at most by a kill).
         seed: seed of all random choices.
         register_as: name of a model in MLflow's registry that gets the result as a new version; None
             registers nothing.
@@ -59,16 +57,11 @@ class TrainingConfig(Configuration):
     epochs: int = Field(default=60, ge=1, le=100_000)
     landmarks_per_batch: int = Field(default=4, ge=2, le=10_000)
     images_per_landmark: int = Field(default=4, ge=2, le=10_000)
-    accumulate: int = Field(default=1, ge=1, le=10_000)
     learning_rate: float = Field(default=1e-4, gt=0, le=10)
     frozen: float = Field(default=0.3, ge=0, le=1)
     margin: float = Field(default=0.3, gt=0, le=4)
     max_side: int = Field(default=320, ge=64, le=16_384)
-    smallest_crop: float = Field(default=0.4, gt=0, le=1)
-    flip: bool = True
     held_out: float = Field(default=0.25, ge=0, lt=0.8)
     patience: int = Field(default=12, ge=1, le=100_000)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    checkpoint_steps: int = Field(default=200, ge=1, le=1_000_000_000)
     seed: Seed = 0
     register_as: str | None = None

@@ -32,6 +32,7 @@ from landmark_retrieval.runtime.heap import retained_heap
 from landmark_retrieval.training.batches import batches_per_epoch, draw_batches, most_similar_landmarks
 from landmark_retrieval.training.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
 from landmark_retrieval.training.config import (
+    CHECKPOINT_STEPS,
     HEAD_FACTOR,
     LOADER_THREADS,
     MINING_POOL,
@@ -89,7 +90,7 @@ class TrainingPlan:
 
     @cached_property
     def _fingerprint(self) -> str:
-        ignored = {"checkpoint_steps", "register_as"}
+        ignored = {"register_as"}
         return digest(
             VERSION,
             self.config.model_dump(mode="json", exclude=ignored),
@@ -181,7 +182,7 @@ class _Training:
         return bool(len(self.plan.held_out_labels)) and waiting >= self.config.patience
 
     def _epoch(self) -> None:
-        state, config = self.state, self.config
+        state = self.state
         if not state.batches:
             state.batches, state.step, state.loss_sum = self._draw().tolist(), 0, 0.0
         total = len(state.batches)
@@ -191,12 +192,12 @@ class _Training:
             tqdm(total=total, initial=state.step, desc=description, unit="batch") as progress,
         ):
             for pixels, labels in self._views(state.step):
-                value = self._learn(pixels, labels, last=state.step + 1 == total)
+                value = self._learn(pixels, labels)
                 state.step += 1
                 state.loss_sum += value
                 progress.update()
                 progress.set_postfix(loss=f"{state.loss_sum / state.step:.3f}")
-                if state.step % config.checkpoint_steps == 0 and state.step % config.accumulate == 0:
+                if state.step % CHECKPOINT_STEPS == 0:
                     self._save()
         mean_loss = state.loss_sum / total
         state.epoch, state.step, state.batches = state.epoch + 1, 0, []
@@ -204,7 +205,7 @@ class _Training:
         self._judge(state.epoch)
         self._save()
 
-    def _learn(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], last: bool) -> float:
+    def _learn(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> float:
         state, config = self.state, self.config
         # Dropout draws from torch's global generator: from the place in the training, not from the past.
         torch.manual_seed(
@@ -213,11 +214,10 @@ class _Training:
         with self._precision():
             descriptors = self.model(to_input(pixels, self.model.backbone, self.device))
         value = self.loss(descriptors.float(), torch.from_numpy(labels).to(self.device))
-        (value / config.accumulate).backward()
-        if (state.step + 1) % config.accumulate == 0 or last:
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            self.scheduler.step()
+        value.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scheduler.step()
         return float(value.detach())
 
     def _draw(self) -> NDArray[np.int64]:
@@ -255,10 +255,7 @@ class _Training:
                 images = [future.result() for future in loading]
                 random = np.random.default_rng((self.config.seed, self.state.epoch, step, 2))
                 shape = batch_shape([image.shape[1::-1] for image in images], self.config.max_side)
-                views = [
-                    random_view(image, shape, self.config.smallest_crop, self.config.flip, random)
-                    for image in images
-                ]
+                views = [random_view(image, shape, random) for image in images]
                 yield np.stack(views), self.plan.labels[batches[step]]
 
     def _judge(self, epoch: int) -> None:
@@ -280,10 +277,8 @@ class _Training:
         return describe_images(sources, single, model=self.model)[0]
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
-        precision = self.config.precision
-        if precision == "auto":
-            precision = "bfloat16" if self.device.type == "cuda" else "float32"
-        if precision == "float32":
+        """Return the context of the network's arithmetic: bfloat16 on a GPU, float32 on a CPU."""
+        if self.device.type != "cuda":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
@@ -291,7 +286,7 @@ class _Training:
         """Return the factor of the learning rate at a step: linear rise, then half a cosine."""
         config = self.config
         batches = batches_per_epoch(self.plan.labels, config.landmarks_per_batch, config.images_per_landmark)
-        steps = math.ceil(batches / config.accumulate)
+        steps = batches
         warmup = max(1.0, WARMUP_EPOCHS * steps)
         if step < warmup:
             return (step + 1) / (warmup + 1)

@@ -32,23 +32,25 @@ def batch_shape(sizes: Sequence[tuple[int, int]], max_side: int) -> tuple[int, i
     return max(STEP, round(width / STEP) * STEP), max(STEP, round(height / STEP) * STEP)
 
 
-def random_view(
-    pixels: Pixels, shape: tuple[int, int], smallest_crop: float, flip: bool, random: np.random.Generator
-) -> Pixels:
-    """Return a random part of an image in a given shape.
+SMALLEST_CROP = 0.4
+"""Least share of an image's area that a view shows."""
+
+
+def random_view(pixels: Pixels, shape: tuple[int, int], random: np.random.Generator) -> Pixels:
+    """Return a random part of an image in a given shape, half of the time mirrored.
+
+    Its aspect ratio is about that of the shape.
 
     Args:
         pixels: uint8 `[h, w, 3]`.
         shape: width and height of the view.
-        smallest_crop: least share of the image's area; its aspect ratio is about that of the shape.
-        flip: whether half of the views are mirrored.
         random: source of the draw.
 
     Returns:
         uint8 `[shape[1], shape[0], 3]`.
     """
     height, width = pixels.shape[:2]
-    area = random.uniform(smallest_crop, 1.0) * height * width
+    area = random.uniform(SMALLEST_CROP, 1.0) * height * width
     ratio = shape[0] / shape[1] * np.exp(random.uniform(-1, 1) * np.log(1.25))
     crop_width = min(width, max(1, round(np.sqrt(area * ratio))))
     crop_height = min(height, max(1, round(np.sqrt(area / ratio))))
@@ -59,7 +61,7 @@ def random_view(
     view = cv2.resize(part, shape, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     light = random.uniform(0.8, 1.2)
     view = np.clip(view.astype(np.float32) * light, 0, 255).astype(np.uint8)
-    mirrored = bool(flip and random.random() < 0.5)
+    mirrored = random.random() < 0.5
     return np.ascontiguousarray(view[:, ::-1] if mirrored else view)
 
 

@@ -87,10 +87,14 @@ def test_expansion(
     assert (found[:, 15:] == -1).all()
 
 
-def test_diffusion(data: tuple[NDArray[np.float32], NDArray[np.float32], KnnGraph]) -> None:
+def test_diffusion(
+    data: tuple[NDArray[np.float32], NDArray[np.float32], KnnGraph], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Conjugate gradients that run to the end give what the inverse matrix gives."""
     queries, index, graph = data
-    config = DiffusionConfig(neighbors=8, query_neighbors=4, iterations=500, tolerance=1e-12)
+    monkeypatch.setattr("landmark_retrieval.experiments.rivals.diffusion.ITERATIONS", 500)
+    monkeypatch.setattr("landmark_retrieval.experiments.rivals.diffusion.TOLERANCE", 1e-12)
+    config = DiffusionConfig(neighbors=8, query_neighbors=4)
     n, x = len(index), index.astype(float)
     similarity = x @ x.T
     np.fill_diagonal(similarity, -np.inf)

@@ -36,8 +36,6 @@ class DiffusionConfig(Configuration):
         query_neighbors: of the query from which the diffusion starts (the paper: 10).
         gamma: an edge weighs its similarity to this power (the paper: 3).
         alpha: share that goes on along edges in each step (the paper: 0.99).
-        iterations: of conjugate gradients, at most (the paper: 20).
-        tolerance: of the residual, relative to the right-hand side, at which they end.
     """
 
     kind: Literal["diffusion"] = "diffusion"
@@ -45,8 +43,6 @@ class DiffusionConfig(Configuration):
     query_neighbors: int = Field(default=10, ge=1, le=10_000)
     gamma: float = Field(default=3.0, gt=0, le=100)
     alpha: float = Field(default=0.99, gt=0, lt=1)
-    iterations: int = Field(default=20, ge=1, le=100_000)
-    tolerance: float = Field(default=1e-6, gt=0, lt=1)
 
 
 class KReciprocalConfig(Configuration):

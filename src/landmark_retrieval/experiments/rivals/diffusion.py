@@ -16,6 +16,12 @@ from scipy.sparse.linalg import cg
 
 from landmark_retrieval.experiments.rivals.config import DiffusionConfig
 
+ITERATIONS = 20
+"""Of conjugate gradients, at most (the paper: 20)."""
+
+TOLERANCE = 1e-6
+"""Of the residual, relative to the right-hand side, at which they end."""
+
 
 def diffusion_graph(
     neighbors: NDArray[np.int32], similarities: NDArray[np.float32], config: DiffusionConfig
@@ -72,7 +78,7 @@ def rank_by_diffusion(
         start[rows[rows >= 0]] = weights[rows >= 0]
         if not start.any():
             continue
-        scores, _ = cg(graph, start, rtol=config.tolerance, maxiter=config.iterations)
+        scores, _ = cg(graph, start, rtol=TOLERANCE, maxiter=ITERATIONS)
         order = np.argsort(-scores, kind="stable")[:length]
         reached = order[scores[order] > 0]
         ranking[query, : len(reached)] = reached

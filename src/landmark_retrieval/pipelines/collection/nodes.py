@@ -18,7 +18,6 @@ from landmark_retrieval.images import image_sources, source_contents, upright_si
 from landmark_retrieval.reporting.collection import (
     CollectionContent,
     CollectionPage,
-    CollectionPageConfig,
     render_collection,
 )
 from landmark_retrieval.verification import VerificationConfig
@@ -111,7 +110,6 @@ def make_collection_page(
     doubts: pd.DataFrame,
     data_set: DataSetConfig,
     config: GroupsConfig,
-    page: CollectionPageConfig,
 ) -> CollectionPage:
     """Show what was read, the groups, what repeats, and the labels to doubt."""
     rows = SplitRows.from_table(images)
@@ -131,7 +129,7 @@ def make_collection_page(
         uncompared=rows.train.stop - rows.train.start,
         min_probability=config.min_probability,
     )
-    return render_collection(content, page)
+    return render_collection(content)
 
 
 def keep_search_options(**options: Any) -> dict[str, Any]:

@@ -99,7 +99,6 @@ def create_page_pipeline() -> Pipeline:
                     "doubts",
                     "params:data_set",
                     "params:groups",
-                    "params:collection_page",
                 ],
                 outputs="collection_page",
                 name="make_collection_page",

@@ -67,7 +67,7 @@ from landmark_retrieval.reporting.calibration import (
     plot_calibration,
 )
 from landmark_retrieval.reporting.gains import Gain, largest_gains
-from landmark_retrieval.reporting.report import QueryPage, ReportContent
+from landmark_retrieval.reporting.report import EXTREMES, MATCHES, QueryPage, ReportContent
 from landmark_retrieval.retrieval.variants import Variant, compared_with, stage_rows
 from landmark_retrieval.verification import VerificationConfig
 from landmark_retrieval.verification.calibration import floors, from_plain
@@ -112,9 +112,7 @@ def write_ablation(
     published: PublishedConfig,
 ) -> str:
     """Write the table as text, for terminals."""
-    table = format_table(
-        ablation, data_set.name, split_counts(images), len(skipped), intervals, config.confidence
-    )
+    table = format_table(ablation, data_set.name, split_counts(images), len(skipped), intervals)
     if not published.results:
         return table + "\n"
     return f"{table}\n\n{format_published(published.rows(), published.told(ablation))}\n"
@@ -204,7 +202,7 @@ def make_report(
     )
     pages, scores = query_pages(findings, images, config), precisions(findings, images)
     stages, fits = scores[stage_rows(list(rankings))], from_plain(inlier_fits)
-    extreme_queries = extremes(stages, config.extremes)
+    extreme_queries = extremes(stages, EXTREMES)
     rows = SplitRows.from_table(images)
     floor = floors(fits, verification.calibration.rerank)[int(rows.among_themselves)]
     tried = pairs.assign(probability=probabilities["probability"])
@@ -230,7 +228,7 @@ def make_report(
         changes=change_counts(stages),
         changes_figure=figure,
         extreme_queries=extreme_queries,
-        matches=_matches(pairs, images, local_features, verification, floor, config.matches),
+        matches=_matches(pairs, images, local_features, verification, floor, MATCHES),
         floor=floor,
         calibration=calibration_in_words(tried, images, fits, verification.calibration),
         calibration_figure=figures.as_png(plot_calibration(inliers_by_side(pairs, rows.query.stop), fits)),
@@ -238,7 +236,7 @@ def make_report(
         index_start=rows.index.start,
         landmarks=images["landmark"].fillna("").to_list(),
     )
-    return render_report(content, config.max_mib)
+    return render_report(content)
 
 
 def _pictures(
