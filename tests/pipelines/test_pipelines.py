@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
+from networkx import DiGraph as Graph
+from networkx import descendants, is_directed_acyclic_graph
 
 from kedro_project import Project
+from landmark_retrieval.config_loader import PLAIN_GROUPS
 from landmark_retrieval.pipeline_registry import STAGES, register_pipelines
 from variant_names import VARIANTS
 
@@ -95,6 +98,7 @@ def test_names_are_unique() -> None:
 LIES_ELSEWHERE = {
     **dict.fromkeys(["aggregated.codebook", "dir.region_whitening", "gem.region_whitening"], "06_models"),
     **dict.fromkeys(["local_features_pca", "remembered_groups", "remembered_photos"], "06_models"),
+    "search_options": "06_models",
     **dict.fromkeys(["store", "upright_features"], "03_primary"),
     "upright.descriptors": "04_feature",
     "audit": "02_intermediate",
@@ -115,6 +119,22 @@ def test_every_artifact_is_in_the_catalog_with_its_layer(name: str, catalog: Dat
     if path is not None and not name.startswith("held_out."):
         folder = LIES_ELSEWHERE.get(name, LAYERS[layer])
         assert f"/data/{folder}/" in path.replace("\\", "/"), path
+
+
+def test_layers_run_one_way(catalog: DataCatalog) -> None:
+    """Kedro-viz draws no layers at all where they lead back to each other, whatever lies between."""
+    drawn = Graph()
+    for node in PIPELINES["__default__"].nodes:
+        drawn.add_edges_from((name, node.name) for name in node.inputs)
+        drawn.add_edges_from((node.name, name) for name in node.outputs)
+    layer_of = {
+        name: catalog.get(name).metadata["kedro-viz"]["layer"] for name in artifacts(PIPELINES["__default__"])
+    }
+    layers = Graph()
+    for name, layer in layer_of.items():
+        reached = {layer_of[later] for later in descendants(drawn, name) if later in layer_of}
+        layers.add_edges_from((layer, later) for later in reached - {layer})
+    assert is_directed_acyclic_graph(layers), sorted(layers.edges)
 
 
 def test_no_two_artifacts_share_a_file(catalog: DataCatalog) -> None:
@@ -143,8 +163,8 @@ def test_variants_have_their_results_by_name(variant: str) -> None:
 def test_every_parameter_group_is_read_and_every_read_one_exists(catalog: DataCatalog) -> None:
     inputs = {name for pipeline in PIPELINES.values() for name in pipeline.inputs()}
     read = {name.removeprefix("params:") for name in inputs if name.startswith("params:")}
-    # The pipelines themselves depend on the parameter `variants`.
-    assert read | {"variants"} == set(catalog.load("parameters"))
+    # Pipelines depend on `variants`, hooks on `tracking`: no node reads them.
+    assert read | set(PLAIN_GROUPS) == set(catalog.load("parameters"))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
