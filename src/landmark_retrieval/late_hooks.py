@@ -15,10 +15,11 @@ class LateHooks:
     def after_context_created(self, context: KedroContext) -> None:
         """Load and register the hooks, and let them see the context, which they came too late for."""
         from landmark_retrieval.hooks import ArtifactHooks, ExperimentHooks, TimingHooks
-        from landmark_retrieval.store_hooks import StoreHooks
+        from landmark_retrieval.store_hooks import StoreHooks, TurnHooks
 
         manager = context._hook_manager
-        late: list[Any] = [ArtifactHooks(), TimingHooks(), StoreHooks(), ExperimentHooks()]
+        # Kedro calls the last one first: a run waits for its turn before it is timed and tracked.
+        late: list[Any] = [ArtifactHooks(), TimingHooks(), StoreHooks(), ExperimentHooks(), TurnHooks()]
         for hooks in late:
             if not any(type(known) is type(hooks) for known in manager.get_plugins()):
                 manager.register(hooks)
