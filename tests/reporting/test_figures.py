@@ -51,6 +51,23 @@ def test_bars(number: int, bars: int) -> None:
     assert drawn(figure).startswith(b"\x89PNG")
 
 
+def test_intervals_are_drawn_where_no_number_stands() -> None:
+    """One line a bar that has an interval; numbers stand at the foot of bars, or above what a low one has."""
+    table = tables()[2]
+    found = [("blend", "mAP_at_100", 0.4, 0.6), ("blend", "mAP_at_100_public", 0.0, 0.09)]
+    intervals = pd.DataFrame(found, columns=["variant", "metric", "low", "high"])
+    figure = plot_ablation(table, intervals)
+    (axes,) = figure.axes
+    drawn_lines = [segment for lines in axes.collections for segment in lines.get_segments()]
+    upright = {(line[0][1], line[1][1]) for line in drawn_lines if line[0][0] == line[1][0]}
+    assert upright == {(low, high) for _, _, low, high in found}
+    texts = {text.get_text(): text.xy for text in axes.texts if text.xy[0] < 0.4}
+    assert texts["0.500"][1] == 0
+    assert texts["0.010"][1] == 0.09
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels[-2:] == ["confidence interval", "recall@10"]
+
+
 def test_figures_are_repeatable() -> None:
     assert drawn(plot_ablation(tables()[1])) == drawn(plot_ablation(tables()[1]))
 

@@ -10,6 +10,7 @@ import pytest
 from kedro_project import Project
 from landmark_retrieval.descriptors import DESCRIPTORS
 from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.experiments.rivals import DiffusionConfig, diffusion_graph, rank_by_diffusion
 from landmark_retrieval.knn import NeighborLists
 from landmark_retrieval.pipeline_registry import register_pipelines
 from landmark_retrieval.retrieval import PhotoSearch, read_index, variants
@@ -65,6 +66,7 @@ def test_who_is_compared_with_whom() -> None:
     assert found == {two: one, three: two, four: three, paper: two}
     assert compared_with([one, two, paper]) == {two: one, paper: two}
     assert compared_with(["a", "b"]) == {"b": "a"}
+    assert compared_with([one, two, three, "diffusion"])["diffusion"] == one
     assert stage_rows([*VARIANTS, paper]) == [0, 1, 2, 3]
     assert stage_rows([paper]) == [0]
     assert last_stage(variants.VARIANTS).name == four
@@ -84,8 +86,7 @@ def test_a_variant_is_one_entry(project_with_results: Project, monkeypatch: pyte
     monkeypatch.setattr(variants, "VARIANTS", (*variants.VARIANTS, BLEND_EGT, REVERSED))
     project.configure(variants=None)
     project.succeed("--pipelines", "egt,evaluation")
-    paper = variants.BLEND_QE_SV_PAPER_EGT.name
-    names = [*VARIANTS, paper, BLEND_EGT.name, REVERSED.name]
+    names = [variant.name for variant in variants.VARIANTS]
     assert project.table()["variant"].tolist() == names
     runs = {run.data.tags.get("variant"): run for run in project.mlflow_runs()}
     assert set(names) <= set(runs)
@@ -96,7 +97,11 @@ def test_a_variant_is_one_entry(project_with_results: Project, monkeypatch: pyte
     before = project.load(f"{REVERSED.graph}.ranking").rows
     for ours, theirs in zip(ranking, before, strict=True):
         assert ours[ours >= 0].tolist() == theirs[theirs >= 0][::-1].tolist()
-    assert_search_finds_the_same(project, [paper, BLEND_EGT.name, REVERSED.name])
+    graph, config = project.load("blend.knn_graph"), DiffusionConfig(neighbors=50)
+    matrix = diffusion_graph(graph.index.neighbors, graph.index.weights, config)
+    expected = rank_by_diffusion(matrix, graph.queries.neighbors, graph.queries.weights, config, 100)
+    np.testing.assert_array_equal(project.load("diffusion.ranking").rows, expected)
+    assert_search_finds_the_same(project, names[4:])
 
 
 def assert_search_finds_the_same(project: Project, names: list[str]) -> None:

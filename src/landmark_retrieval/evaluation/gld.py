@@ -93,15 +93,8 @@ def recall(ranking: NDArray[np.int32], relevant: Relevant, k: int) -> NDArray[np
 
     At k = 1 this is 1 when the first result is right and 0 otherwise, so its mean is the hit rate. For
     queries with one relevant image it is 1 when that image is among the first k, so that its mean bounds the
-    mean average precision that re-ranking the first k results can reach.
-
-    Args:
-        ranking: int32 `[q, any]` index rows, best first, -1 where there is no result.
-        relevant: per query the index rows of its landmark.
-        k: ranks that count.
-
-    Returns:
-        float64 `[q]` in 0 to 1; NaN for a query without relevant images.
+    mean average precision that re-ranking the first k results can reach. Arguments and result are those of
+    `precision`.
     """
     return _recall(relevance(ranking[:, :k], relevant), _counts(relevant), k)
 

@@ -41,14 +41,8 @@ def search_approximately(
 ) -> NeighborLists:
     """Search with `config.approximate`; some of the true neighbours may be missing.
 
-    Args:
-        queries: `[q, d]`.
-        database: `[n, d]`.
-        config: with `approximate` set.
-        excluded: int64 `[q]`, -1 for none.
-        label: for the progress bar.
-        first_row: row number of the first query, for messages.
-        database_digest: content of the database; where given, the index is kept for the next call.
+    Arguments as in `search.search_checked`; with a digest of the database the index is kept for the next
+    call.
     """
     key = _IndexKey(database, config, database_digest)
     index = build_index(database, config) if database_digest is None else _index_once(key)

@@ -33,8 +33,11 @@ apart, and of different lightness)."""
 BOUND = ("R_at_10", "recall@10", "#D55E00")
 """Metric drawn as a line across the bars: what is among the first ten, within reach of re-ranking them."""
 
+INTERVAL = "confidence interval"
+"""What the thin line across the end of a bar is, in the legend."""
+
 _LOW = 0.08
-"""Bars up to this value carry their number on top rather than inside."""
+"""Bars up to this value carry their number on top rather than at their foot, where no line strikes it."""
 
 POINT = 28.0
 """Area of a point of one query, in square points; several queries at one place have so much each."""
@@ -51,12 +54,14 @@ _DARK_TEXT = ("mAP_at_100_public",)
 TITLE = "Ablation: each variant adds one stage"
 
 
-def plot_ablation(table: pd.DataFrame) -> Figure:
+def plot_ablation(table: pd.DataFrame, intervals: pd.DataFrame | None = None) -> Figure:
     """Return the ablation as grouped bars, with recall@10 as a line across each group.
 
     Args:
         table: from `evaluation.ablation_table`; metrics that are missing everywhere are left out.
+        intervals: from `evaluation.usage_intervals`; where given, a thin line shows the interval of each bar.
     """
+    bounds = {} if intervals is None else _bounds(intervals)
     shown = _shown(table)
     figure = Figure(figsize=(9.6, 4.6), layout="constrained")
     axes = figure.subplots()
@@ -68,7 +73,7 @@ def plot_ablation(table: pd.DataFrame) -> Figure:
     width = min(0.69 / max(len(shown), 1), 0.42)
     for number, metric in enumerate(shown):
         centres = groups + (number - (len(shown) - 1) / 2) * width
-        _draw_bars(axes, table, metric, centres, width * 0.94)
+        _draw_bars(axes, table, metric, centres, width * 0.94, bounds)
     _draw_bound(axes, table, max(len(shown), 1) * width / 2 + 0.04)
     axes.set_xticks(groups, [_tick(str(variant)) for variant in table["variant"]], fontsize=9)
     axes.set_ylim(0, 1.02)
@@ -80,13 +85,13 @@ def plot_ablation(table: pd.DataFrame) -> Figure:
     axes.spines[["top", "right", "left"]].set_visible(False)
     figure.suptitle(TITLE, x=0.01, ha="left", fontsize=12, fontweight="bold")
     handles, labels = axes.get_legend_handles_labels()
-    last = [labels.index(BOUND[1])]
+    last = [labels.index(name) for name in (INTERVAL, BOUND[1]) if name in labels]
     order = [number for number in range(len(labels)) if number not in last] + last
     figure.legend(
         [handles[number] for number in order],
         [labels[number] for number in order],
         frameon=False,
-        ncols=len(shown) + 1,
+        ncols=len(labels),
         loc="outside lower left",
         fontsize=9,
     )
@@ -280,22 +285,50 @@ def _shown(table: pd.DataFrame) -> list[str]:
     return [metric for metric in SERIES if table[metric].notna().any()]
 
 
-def _draw_bars(axes: Axes, table: pd.DataFrame, metric: str, centres: NDArray[Any], width: float) -> None:
-    """Draw one metric of all variants, each bar with its number."""
+def _bounds(intervals: pd.DataFrame) -> dict[tuple[str, str], tuple[float, float]]:
+    """Return both ends of the intervals by variant and metric."""
+    return {
+        (str(row["variant"]), str(row["metric"])): (float(row["low"]), float(row["high"]))
+        for row in intervals.to_dict("records")
+    }
+
+
+def _draw_bars(
+    axes: Axes,
+    table: pd.DataFrame,
+    metric: str,
+    centres: NDArray[Any],
+    width: float,
+    bounds: Mapping[tuple[str, str], tuple[float, float]],
+) -> None:
+    """Draw one metric of all variants, each bar with its number and, where there is one, its interval."""
     name, colour = SERIES[metric]
     axes.bar(centres, table[metric], width, label=name, color=colour)
-    for centre, value in zip(centres, table[metric], strict=True):
+    known = [(at, *bounds[key]) for at, key in _keys(table, metric, centres) if key in bounds]
+    if known:
+        places, lows, highs = zip(*known, strict=True)
+        first = INTERVAL not in axes.get_legend_handles_labels()[1]
+        axes.vlines(places, lows, highs, colors="black", linewidth=1.2, label=INTERVAL if first else "")
+    for (centre, key), value in zip(_keys(table, metric, centres), table[metric], strict=True):
         inside = value > _LOW
+        top = max(0 if np.isnan(value) else value, bounds.get(key, (0.0, 0.0))[1])
         axes.annotate(
             _label(value),
-            (centre, 0 if np.isnan(value) else value),
-            (0, -4 if inside else 3),
+            (centre, 0 if inside else top),
+            (0, 4 if inside else 3),
             textcoords="offset points",
             ha="center",
-            va="top" if inside else "bottom",
+            va="bottom",
             fontsize=9,
             color="black" if not inside or metric in _DARK_TEXT else "white",
         )
+
+
+def _keys(table: pd.DataFrame, metric: str, centres: NDArray[Any]) -> list[tuple[float, tuple[str, str]]]:
+    """Return where the bars of a metric stand, and variant and metric of each."""
+    return [
+        (float(at), (str(variant), metric)) for at, variant in zip(centres, table["variant"], strict=True)
+    ]
 
 
 def _draw_bound(axes: Axes, table: pd.DataFrame, half: float) -> None:

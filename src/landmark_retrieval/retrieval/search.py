@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from landmark_retrieval.collection import NO_LANDMARK, landmark_names, landmark_of
 from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.evaluation.ranking import Ranking
 from landmark_retrieval.graph import LabelBridge, Step, Traversal, explain_edge, label_hubs, trusted_path
 from landmark_retrieval.graph.egt import Hubs
 from landmark_retrieval.graph.graph import CsrGraph
@@ -177,7 +178,7 @@ class IndexSearch(Generic[Index]):
         descriptor: NDArray[Any],
         trusted: tuple[CsrGraph, CsrGraph] | None,
         own: int,
-    ) -> tuple[NeighborLists | Traversal, LabelBridge | None, LabelPosterior | None]:
+    ) -> tuple[NeighborLists | Traversal | Ranking, LabelBridge | None, LabelPosterior | None]:
         """Return the ranking by a variant, the labels that it used, the photo's among them, and P(label)."""
         graph = self.index.graphs[variant.graph]
         if variant.rank is None or graph.index_graph is None:
@@ -185,6 +186,7 @@ class IndexSearch(Generic[Index]):
         rows, options = self._index_rows[variant.graph], self.index.traversal
         itself = None if own < 0 else np.array([own], np.int64)
         searched = Searched(neighbors, graph.index_graph, options, descriptor, rows, trusted, own=itself)
+        searched = dataclasses.replace(searched, index_neighbors=graph.neighbors.index)
         if not variant.uses_labels or graph.bridge is None or graph.evidence is None:
             return variant.rank(searched), None, None
         posterior = None

@@ -99,6 +99,7 @@ class Searched:
         evidence: what labels prove; None where they are not used, or always come first.
         own: int64 `[q]` the index row that is the query itself and left out, -1 for none; None for none at
             all.
+        index_neighbors: `[n, k]` index rows nearest to each index image; None where no variant ranks by them.
     """
 
     neighbors: NeighborLists
@@ -111,6 +112,7 @@ class Searched:
     votes: Votes | None = None
     evidence: LabelEvidence | None = None
     own: NDArray[np.int64] | None = None
+    index_neighbors: NeighborLists | None = None
 
     def with_labels(self, bridge: LabelBridge, evidence: LabelEvidence | None = None) -> Searched:
         """Return the same with labels: those that were voted, or what labels prove, as the options say.
@@ -274,6 +276,8 @@ def traverse_with_labels(found: Searched) -> Traversal:
     )
 
 
-def ranking_of(found: NeighborLists | Traversal, length: int) -> Ranking:
+def ranking_of(found: NeighborLists | Traversal | Ranking, length: int) -> Ranking:
     """Return what a stage found as a ranking of a given length."""
+    if isinstance(found, Ranking):
+        return cut(found.rows, length)
     return cut(found.ranking if isinstance(found, Traversal) else found.neighbors, length)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from landmark_retrieval.configuration import unknown_option
 from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.evaluation.ranking import Ranking
 from landmark_retrieval.graph import Traversal
 from landmark_retrieval.knn import NeighborLists
 from landmark_retrieval.retrieval.stages import (
@@ -44,10 +45,27 @@ class Variant:
     adds: str
     graph: str
     expansion: str | None = None
-    rank: Callable[[Searched], NeighborLists | Traversal] | None = None
+    rank: Callable[[Searched], NeighborLists | Traversal | Ranking] | None = None
     traverses: bool = False
     uses_labels: bool = False
     beside: str | None = None
+
+
+def rival(kind: str, **options: float) -> Callable[[Searched], Ranking]:
+    """Return what ranks by a re-ranker of the literature, with the options that its paper recommends.
+
+    Args:
+        kind: of the re-ranker, as in `experiments.rivals.config`.
+        **options: its parameters; the pipeline `rivals` measures others.
+    """
+
+    def rank_by_rival(found: Searched) -> Ranking:
+        """Rank the index by a rival."""
+        from landmark_retrieval.experiments.rivals.rank import rank_searched  # brings SciPy's solvers
+
+        return rank_searched(found, {"kind": kind, **options})
+
+    return rank_by_rival
 
 
 BLEND = Variant("blend", "nearest neighbours of blended descriptors", graph="blend")
@@ -82,12 +100,48 @@ BLEND_QE_SV_PAPER_EGT = Variant(
     beside=BLEND_QE_SV_EGT.name,
 )
 
+ALPHA_QE = Variant(
+    "alpha_qe",
+    "alpha query expansion, unverified (Radenović et al., 2018)",
+    graph=BLEND.name,
+    rank=rival("expansion", query_images=50, alpha=3.0),
+    beside=BLEND_QE_SV.name,
+)
+
+DBA_QE = Variant(
+    "dba_qe",
+    "augmented database and average query expansion, unverified (Gordo et al., 2017)",
+    graph=BLEND.name,
+    rank=rival("expansion", query_images=1, alpha=0.0, database_images=20),
+    beside=BLEND_QE_SV.name,
+)
+
+DIFFUSION = Variant(
+    "diffusion",
+    "diffusion on the graph of mutual neighbours (Iscen et al., 2017)",
+    graph=BLEND.name,
+    rank=rival("diffusion", neighbors=50),
+    beside=BLEND_QE_SV.name,
+)
+
+K_RECIPROCAL = Variant(
+    "k_reciprocal",
+    "k-reciprocal re-ranking (Zhong et al., 2017)",
+    graph=BLEND.name,
+    rank=rival("k_reciprocal", k1=20, k2=6, weight=0.3),
+    beside=BLEND_QE_SV.name,
+)
+
 VARIANTS: tuple[Variant, ...] = (
     BLEND,
     BLEND_QE_SV,
     BLEND_QE_SV_EGT,
     BLEND_QE_SV_SEMISUP_EGT,
     BLEND_QE_SV_PAPER_EGT,
+    ALPHA_QE,
+    DBA_QE,
+    DIFFUSION,
+    K_RECIPROCAL,
 )
 """All variants in the order of the table; each is compared with the one before, see `compared_with`."""
 

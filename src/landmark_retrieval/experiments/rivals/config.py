@@ -64,3 +64,13 @@ class KReciprocalConfig(Configuration):
 RivalConfig = Annotated[
     ExpansionRivalConfig | DiffusionConfig | KReciprocalConfig, Field(discriminator="kind")
 ]
+
+
+class ChosenRival(Configuration):
+    """One rival by its kind.
+
+    Attributes:
+        rival: and its parameters.
+    """
+
+    rival: RivalConfig

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.evaluation.ranking import Ranking
 from landmark_retrieval.experiments.rivals.config import (
+    ChosenRival,
     DiffusionConfig,
     ExpansionRivalConfig,
     KReciprocalConfig,
@@ -17,6 +20,9 @@ from landmark_retrieval.experiments.rivals.diffusion import diffusion_graph, ran
 from landmark_retrieval.experiments.rivals.expansion import augment_database, expand_queries
 from landmark_retrieval.experiments.rivals.k_reciprocal import rank_by_k_reciprocal
 from landmark_retrieval.knn import KnnConfig, KnnGraph, search
+
+if TYPE_CHECKING:
+    from landmark_retrieval.retrieval.stages import Searched
 
 
 def rank_by(
@@ -66,6 +72,38 @@ def rank_by(
         )
     found = search(queries, index, knn).neighbors[:, :length]
     return np.pad(found, ((0, 0), (0, length - found.shape[1])), constant_values=-1)
+
+
+def rank_searched(found: Searched, options: Mapping[str, Any]) -> Ranking:
+    """Rank by a rival what a variant ranks.
+
+    Args:
+        found: the queries and the index, with the neighbours of both.
+        options: kind of the rival and its parameters (`config.RivalConfig`).
+
+    Returns:
+        As many results per query as a traversal gives (`egt.p`).
+    """
+    assert found.index_neighbors is not None
+    config = ChosenRival.model_validate({"rival": options}).rival
+    length = found.config.egt.p
+    graph, knn = KnnGraph(found.neighbors, found.index_neighbors), KnnConfig(k=length + 1)
+    rows = rank_by(config, found.queries, found.index, graph, knn, length + 1)
+    return Ranking(rows[:, :length] if found.own is None else without_own(rows, found.own))
+
+
+def without_own(ranking: NDArray[np.int32], own: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Return rankings one shorter, each without the row that must not be found.
+
+    Args:
+        ranking: int32 `[q, k]` index rows.
+        own: int64 `[q]` the row, -1 for none.
+    """
+    itself = (ranking == own[:, None]) & (own >= 0)[:, None]
+    places = np.where(itself.any(axis=1), itself.argmax(axis=1), ranking.shape[1] - 1)
+    keep = np.ones(ranking.shape, np.bool_)
+    keep[np.arange(len(ranking)), places] = False
+    return ranking[keep].reshape(len(ranking), -1)
 
 
 def _check_neighbors(config: Any, graph: KnnGraph, index: int) -> None:

@@ -18,7 +18,7 @@ from landmark_retrieval.evaluation.gld import average_precision, evaluate_varian
 from landmark_retrieval.evaluation.protocols import complete_ranking, revisited_truth
 from landmark_retrieval.evaluation.revisited import evaluate_revisited, score_revisited
 from landmark_retrieval.experiments.rivals.config import RivalConfig
-from landmark_retrieval.experiments.rivals.rank import rank_by
+from landmark_retrieval.experiments.rivals.rank import rank_by, without_own
 from landmark_retrieval.knn import KnnConfig, KnnGraph
 
 MEASURED = {
@@ -76,7 +76,7 @@ def measure_rivals(
     found, seconds = dict(rankings), dict.fromkeys(rankings, float("nan"))
     for name, rival in config.methods.items():
         start = time.perf_counter()
-        found[name] = _without(rank_by(rival, queries, index, graph, knn, length + 1), rows.own)
+        found[name] = without_own(rank_by(rival, queries, index, graph, knn, length + 1), rows.own)
         seconds[name] = time.perf_counter() - start
     scores: dict[str, NDArray[np.float64]] = {}
     table: list[dict[str, Any]] = []
@@ -100,15 +100,6 @@ def measure_rivals(
             row |= dict(zip(GAIN, (gain.mean, gain.low, gain.high), strict=True))
         row["seconds"] = seconds[name]
     return pd.DataFrame(table)
-
-
-def _without(ranking: NDArray[np.int32], own: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Return rankings one shorter, each without the row that must not be found (-1 for none)."""
-    itself = (ranking == own[:, None]) & (own >= 0)[:, None]
-    places = np.where(itself.any(axis=1), itself.argmax(axis=1), ranking.shape[1] - 1)
-    keep = np.ones(ranking.shape, np.bool_)
-    keep[np.arange(len(ranking)), places] = False
-    return ranking[keep].reshape(len(ranking), -1)
 
 
 def format_rivals(table: pd.DataFrame, data_set: str, reference: str) -> str:

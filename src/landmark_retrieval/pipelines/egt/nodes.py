@@ -136,6 +136,7 @@ def rank_by(variant: Variant) -> Callable[..., Traversal | Ranking]:
             descriptors.part(rows.index),
             None if pairs.empty else evidence.trusted_edges(pairs, graph, options.egt.trust),
             own=rows.own,
+            index_neighbors=graph.index,
         )
         if bridge is not None:
             searched = searched.with_labels(bridge, labels)

@@ -118,9 +118,9 @@ def write_ablation(
     return f"{table}\n\n{format_published(published.rows(), published.told(ablation))}\n"
 
 
-def plot_ablation(ablation: pd.DataFrame) -> Figure:
-    """Draw the ablation as bars."""
-    return figures.plot_ablation(ablation)
+def plot_ablation(ablation: pd.DataFrame, intervals: pd.DataFrame) -> Figure:
+    """Draw the ablation as bars with their confidence intervals."""
+    return figures.plot_ablation(ablation, intervals)
 
 
 def plot_ablation_interactive(ablation: pd.DataFrame) -> go.Figure:

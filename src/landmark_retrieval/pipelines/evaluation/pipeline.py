@@ -68,7 +68,7 @@ def create_figure_pipeline() -> Pipeline:
         [
             Node(
                 nodes.plot_ablation,
-                inputs="ablation",
+                inputs=["ablation", "ablation_intervals"],
                 outputs="ablation_figure",
                 name="plot_ablation",
                 namespace=NAMESPACE,
