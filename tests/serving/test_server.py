@@ -103,6 +103,21 @@ def test_none_is_added_where_one_cannot_be_read(client: TestClient) -> None:
     assert client.get("/ready").json()["photos"] == 3
 
 
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        ("../../etc/x.png", "x.png"),
+        ("..", "photo"),
+        ("", "photo"),
+        ("a\0b|c.jpg", "a_b_c.jpg"),
+        ("Sacré Cœur.jpg", "Sacré_Cœur.jpg"),
+        ("x" * 300 + ".jpg", "x" * 96 + ".jpg"),
+    ],
+)
+def test_names_of_clients_lead_nowhere(given: str, plain: str) -> None:
+    assert uploads.plain_name(given) == plain
+
+
 def test_every_photo_of_a_result_has_addresses_that_work(client: TestClient) -> None:
     results = client.post("/api/search", content=picture()).json()["results"]
     assert [result["id"] for result in results] == ["first", "second place", "häuser/ü.jpg"]

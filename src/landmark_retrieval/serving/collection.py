@@ -20,10 +20,6 @@ class Collection(Protocol):
 
     def __len__(self) -> int: ...
 
-    @property
-    def ids(self) -> Sequence[str]:
-        """Ids of all photos."""
-
     def search(self, photo: Path, results: int = 20) -> SearchResult:
         """Find a photo."""
 

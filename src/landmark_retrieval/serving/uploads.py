@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -152,13 +153,19 @@ def as_files(photos: list[Upload]) -> Iterator[list[Path]]:
     with tempfile.TemporaryDirectory(prefix="upload-") as folder:
         files = []
         for number, photo in enumerate(photos):
-            file = Path(folder, str(number))
+            file = Path(folder, str(number), plain_name(photo.name))  # collections name photos by their files
+            file.parent.mkdir()
             file.write_bytes(photo.content)
             with plain_refusals(folder, photo.name if len(photos) > 1 else ""):
                 load_image(file, at_least=1, max_pixels=MAX_PIXELS)
             files.append(file)
         with plain_refusals(folder):
             yield files
+
+
+def plain_name(name: str) -> str:
+    """Return a name that leads nowhere and that every system takes, for one that a client gives."""
+    return re.sub(r"[^\w.-]+", "_", Path(name).name).strip("._")[-100:] or "photo"
 
 
 @contextmanager
