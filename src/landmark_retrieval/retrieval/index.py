@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -35,6 +35,7 @@ from landmark_retrieval.local_features import (
     LocalFeatureStore,
     local_parameters,
 )
+from landmark_retrieval.retrieval.layers import LayeredFeatures, LayeredMatrix, Matrix
 from landmark_retrieval.retrieval.variants import BLEND, Variant, choose_variants, graphs_of
 from landmark_retrieval.runtime.sharding import changed_parameters
 from landmark_retrieval.verification import ExpansionConfig, VerificationConfig, pair_parameters
@@ -86,7 +87,7 @@ class IndexedGraph:
     bridge: LabelBridge | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class RunIndex:
     """What every search in the index of a run reads; matrices may be memory-mapped.
 
@@ -99,6 +100,8 @@ class RunIndex:
         trusted: trusted edges from each query to index images, and from each index image to others.
         traversal: settled parameters of all traversals.
         ranking: parameters.
+        layers: by the name of each graph, the descriptors of an index that photos were added to or deleted
+            from; none for the index of a run as it is.
     """
 
     images: pd.DataFrame
@@ -109,6 +112,18 @@ class RunIndex:
     trusted: tuple[CsrGraph, CsrGraph]
     traversal: TraversalConfig
     ranking: RankingConfig
+    layers: Mapping[str, LayeredMatrix] = field(default_factory=dict)
+
+    def index_rows(self, graph: str) -> Matrix:
+        """Return the descriptors of the index that a graph is of, `[n, d]`."""
+        if graph in self.layers:
+            return self.layers[graph]
+        return self.graphs[graph].descriptors[self.rows.index]
+
+    def train_rows(self, graph: str) -> NDArray[np.floating[Any]]:
+        """Return the descriptors of the train images, `[t, d]`."""
+        descriptors = self.graphs[graph].descriptors
+        return descriptors[len(descriptors) - (self.rows.train.stop - self.rows.train.start) :]
 
     @cached_property
     def rows(self) -> SplitRows:
@@ -126,7 +141,7 @@ class RunIndex:
         return landmark_of(self.images)[self.rows.train]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SearchIndex(RunIndex):
     """All artifacts of a run that a search for a photo reads.
 
@@ -146,9 +161,9 @@ class SearchIndex(RunIndex):
     blend: BlendConfig
     local_features: LocalFeaturesConfig
     local_pca: Whitening
-    features: LocalFeatureStore
+    features: LocalFeatureStore | LayeredFeatures
     codebook: Codebook
-    aggregated: NDArray[np.floating[Any]]
+    aggregated: Matrix
     verification: VerificationConfig
     inlier_fits: Mapping[str, InlierFit]
 

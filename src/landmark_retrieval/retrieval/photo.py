@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from landmark_retrieval.descriptors import Descriptors, blend, build_model, describe_images, whiten_rows
@@ -27,25 +27,39 @@ from landmark_retrieval.knn import KnnGraph, NeighborLists
 from landmark_retrieval.local_features import LocalFeatures
 from landmark_retrieval.local_features.extraction import build_extractor, extract_features
 from landmark_retrieval.retrieval.index import SearchIndex
+from landmark_retrieval.retrieval.layers import Matrix, by_number
 from landmark_retrieval.retrieval.search import Found, IndexSearch, Result
 from landmark_retrieval.retrieval.stages import (
     Verified,
+    compare_candidates,
     expand,
     rerank,
     verify,
 )
 from landmark_retrieval.retrieval.variants import BLEND
 from landmark_retrieval.verification.calibration import NEVER, SIDES, InlierFit, reliable_pairs
-from landmark_retrieval.verification.candidates import (
-    AGGREGATED,
-    PLACE,
-    CandidateList,
-    admit_verified,
-    descend,
-    places_of,
-)
+from landmark_retrieval.verification.candidates import AGGREGATED, admit_verified
 from landmark_retrieval.verification.candidates import BLEND as BLEND_LIST
 from landmark_retrieval.verification.orientation import CANDIDATES, likeliest_partners, settle
+
+
+@dataclass(frozen=True, eq=False)
+class DescribedPhoto:
+    """A photo as the index holds its own.
+
+    Attributes:
+        key: what results of it are kept by (`images.photo_keys`).
+        turn: degrees, counter-clockwise, by which it is turned.
+        descriptor: float32 `[1, d]`.
+        aggregated: float16 `[1, e]` aggregated local features.
+        features: its local features.
+    """
+
+    key: str
+    turn: int
+    descriptor: NDArray[np.float32]
+    aggregated: NDArray[np.float16]
+    features: LocalFeatures
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +69,7 @@ class _Standing:
     Attributes:
         source: the photo, turned where it has to be.
         features: its local features.
+        aggregated: of these, float16 `[1, e]`.
         proposals: index rows that resemble it by aggregated local features, `[1, k]`.
         turn: degrees by which it is turned.
         inliers: with index rows that it was verified with.
@@ -64,6 +79,7 @@ class _Standing:
 
     source: Source
     features: LocalFeatures
+    aggregated: NDArray[np.float16]
     proposals: NeighborLists
     turn: int = 0
     inliers: dict[int, int] = field(default_factory=dict)
@@ -109,7 +125,7 @@ class PhotoSearch(IndexSearch[SearchIndex]):
         if graph.expansion is not None or chosen.rank is not None:
             verified, nearest = self._verify(standing, neighbors, descriptor, plain)
         if graph.expansion is not None and verified is not None:
-            descriptor = np.asarray(expand(descriptor, plain, nearest, verified, graph.expansion))
+            descriptor = np.asarray(expand(descriptor, by_number(plain), nearest, verified, graph.expansion))
             fits, least = dict.fromkeys(SIDES, self.fit), index.verification.calibration.rerank
             pairs = reliable_pairs(verified.pairs, 1, fits, least)
             reliable = dataclasses.replace(verified, pairs=pairs, floors=(1, 1))
@@ -126,6 +142,18 @@ class PhotoSearch(IndexSearch[SearchIndex]):
             posterior,
             max(standing.inliers.values(), default=0),
             len(standing.inliers) + standing.turned_tries,
+        )
+
+    def describe_photo(self, photo: Source) -> DescribedPhoto:
+        """Describe a photo that is to be added to the index, turned as it stands in it.
+
+        Raises:
+            UnreadableImageError: the photo cannot be read.
+        """
+        standing = self._stand(photo)
+        (key,) = photo_keys([standing.source]).tolist()
+        return DescribedPhoto(
+            key, standing.turn, self.describe(standing.source), standing.aggregated, standing.features
         )
 
     def describe(self, photo: Source) -> NDArray[np.float32]:
@@ -166,7 +194,7 @@ class PhotoSearch(IndexSearch[SearchIndex]):
         return verified_graphs(pairs["row_a"], pairs["row_b"], probabilities, 1, count, trust)[0]
 
     @property
-    def _measured_floor(self) -> int:
+    def measured_floor(self) -> int:
         """Inliers from which a pair counts while candidates are looked for, before anything is calibrated."""
         return self.index.verification.floor(self.index.features.extractor)
 
@@ -177,7 +205,7 @@ class PhotoSearch(IndexSearch[SearchIndex]):
         rows = upright.proposals.neighbors[0, :CANDIDATES]
         if not index.verification.turns or not len(rows) or (rows < 0).all():
             return upright
-        if max(self._inliers_of(upright, rows[rows >= 0].tolist()).values()) >= self._measured_floor:
+        if max(self._inliers_of(upright, rows[rows >= 0].tolist()).values()) >= self.measured_floor:
             return upright
         turned = [self._compare(turned_source(photo, turn)) for turn in TURNS]
         found = NeighborLists(
@@ -189,7 +217,7 @@ class PhotoSearch(IndexSearch[SearchIndex]):
             self._inliers_of(turned[turn], [row])[row]
             for turn, row in zip(at.tolist(), partners.tolist(), strict=True)
         ]
-        turn = int(settle(at, np.array(inliers, np.int32), 1, self._measured_floor)[0])
+        turn = int(settle(at, np.array(inliers, np.int32), 1, self.measured_floor)[0])
         chosen = turned[list(TURNS).index(turn)] if turn else upright
         tries = sum(len(one.inliers) for one in (upright, *turned)) - len(chosen.inliers)
         return dataclasses.replace(chosen, turn=turn, turned_tries=tries)
@@ -201,8 +229,8 @@ class PhotoSearch(IndexSearch[SearchIndex]):
         vector = describe_features(features, index.codebook)
         if vector.shape[1] == 0:
             nobody = NeighborLists(np.zeros((1, 0), np.int32), np.zeros((1, 0), np.float32))
-            return _Standing(source, features, nobody)
-        return _Standing(source, features, self._search(vector.astype(np.float32), index.aggregated))
+            return _Standing(source, features, vector, nobody)
+        return _Standing(source, features, vector, self._search(vector.astype(np.float32), index.aggregated))
 
     def _inliers_of(self, photo: _Standing, rows: list[int]) -> dict[int, int]:
         """Return the inliers of a photo and some index rows; each pair is verified once."""
@@ -220,27 +248,20 @@ class PhotoSearch(IndexSearch[SearchIndex]):
         photo: _Standing,
         nearest: NeighborLists,
         descriptor: NDArray[np.float32],
-        plain: NDArray[np.floating],
+        plain: Matrix,
     ) -> tuple[Verified, NeighborLists]:
         """Return the inliers of the photo and whom lists propose, and its neighbours with all verified ones.
 
         The floors are those of expansion.
         """
-        config, nobody = self.index.verification, np.zeros((0, 0), np.int32)
+        config = self.index.verification
 
-        def compare(pairs: NDArray[np.int64]) -> pd.DataFrame:
-            inliers = self._inliers_of(photo, (pairs[:, 1] - 1).tolist())
-            counts = np.array([inliers[row] for row in (pairs[:, 1] - 1).tolist()], np.int32)
-            return pd.DataFrame({"row_a": pairs[:, 0], "row_b": pairs[:, 1], "inliers": counts})
+        def inliers_of(rows: Sequence[int]) -> list[int]:
+            found = self._inliers_of(photo, list(rows))
+            return [found[row] for row in rows]
 
-        lists = [
-            CandidateList(name, found.neighbors, nobody, config.count_of(name))
-            for name, found in ((BLEND_LIST, nearest), (AGGREGATED, photo.proposals))
-        ]
-        most = None if config.budget(1) is None else sum(one.queries.shape[1] for one in lists)
-        pairs = descend(lists, compare, self._measured_floor, most)
-        rows = pairs[["row_a", "row_b"]].to_numpy(np.int64)
-        pairs = pairs.assign(**{f"{PLACE}{name}": places for name, places in places_of(lists, rows).items()})
+        lists = {BLEND_LIST: nearest, AGGREGATED: photo.proposals}
+        pairs = compare_candidates(lists, inliers_of, config, self.measured_floor)
         verified = Verified(pairs, 1, config.reach, self._floors(config.calibration.expand))
         return verified, self._admit(nearest, descriptor, plain, verified)
 
@@ -248,14 +269,14 @@ class PhotoSearch(IndexSearch[SearchIndex]):
         self,
         lists: NeighborLists,
         descriptor: NDArray[np.float32],
-        rows: NDArray[np.floating],
+        rows: Matrix,
         verified: Verified,
     ) -> NeighborLists:
         """Return the lists with all who are verified, where whoever is proposed may be re-ranked."""
         if verified.candidates is not None:
             return lists
         graph = KnnGraph(lists, lists[:0])
-        return admit_verified(graph, descriptor, rows, verified.pairs, verified.floors).queries
+        return admit_verified(graph, descriptor, by_number(rows), verified.pairs, verified.floors).queries
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ from landmark_retrieval.knn import NeighborLists
 from landmark_retrieval.knn.matrix import content_digest
 from landmark_retrieval.retrieval.evidence import TRAIN_NEIGHBORS, given_labels, label_posterior
 from landmark_retrieval.retrieval.index import RunIndex
+from landmark_retrieval.retrieval.layers import LayeredMatrix, Matrix, by_number
 from landmark_retrieval.retrieval.stages import Searched, expand, not_verified, rank_blend, ranking_of
 from landmark_retrieval.retrieval.variants import BLEND, Variant, last_stage, variant_of
 
@@ -96,9 +97,8 @@ class IndexSearch(Generic[Index]):
         self._landmarks = landmark_of(index.images)
         self._digests: dict[int, str] = {}
         self._hubs: dict[str, Hubs] = {}
-        graphs = index.graphs.items()
-        self._index_rows = {name: graph.descriptors[index.rows.index] for name, graph in graphs}
-        self._train_rows = {name: graph.descriptors[index.rows.train] for name, graph in graphs}
+        self._index_rows = {name: index.index_rows(name) for name in index.graphs}
+        self._train_rows = {name: index.train_rows(name) for name in index.graphs}
 
     def name_of(self, landmark: int) -> str:
         """Return the name of a landmark, empty for none."""
@@ -128,10 +128,10 @@ class IndexSearch(Generic[Index]):
             raise LandmarkRetrievalError(f"variant '{chosen.name}' was not made by the run, only {made}")
         return chosen
 
-    def _search(
-        self, descriptor: NDArray[np.float32], rows: NDArray[np.floating], k: int | None = None
-    ) -> NeighborLists:
+    def _search(self, descriptor: NDArray[np.float32], rows: Matrix, k: int | None = None) -> NeighborLists:
         config = self.index.knn if k is None else self.index.knn.model_copy(update={"k": k})
+        if isinstance(rows, LayeredMatrix):
+            return rows.search(descriptor, config)
         digest = None
         if config.approximate is not None:
             # A run's matrix is large: read for its digest once, not with every photo.
@@ -183,7 +183,7 @@ class IndexSearch(Generic[Index]):
         graph = self.index.graphs[variant.graph]
         if variant.rank is None or graph.index_graph is None:
             return neighbors, None, None
-        rows, options = self._index_rows[variant.graph], self.index.traversal
+        rows, options = by_number(self._index_rows[variant.graph]), self.index.traversal
         itself = None if own < 0 else np.array([own], np.int64)
         searched = Searched(neighbors, graph.index_graph, options, descriptor, rows, trusted, own=itself)
         searched = dataclasses.replace(searched, index_neighbors=graph.neighbors.index)
@@ -258,7 +258,7 @@ class DescriptorSearch(IndexSearch[RunIndex]):
         if graph.expansion is not None:
             if not index.compared:
                 nearest = graph.expansion.by_nearest()
-                query = np.asarray(expand(query, plain, neighbors, not_verified(1), nearest))
+                query = np.asarray(expand(query, by_number(plain), neighbors, not_verified(1), nearest))
             neighbors = self._search(query, self._index_rows[chosen.graph])
         trusted = None
         if index.compared:

@@ -6,6 +6,7 @@ of query expansions in a loop. Rows of queries and of index images are counted f
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,9 +34,11 @@ from landmark_retrieval.graph.trusted import rank_trusted
 from landmark_retrieval.knn import KnnConfig, NeighborLists
 from landmark_retrieval.knn.search import check_inputs, search_checked
 from landmark_retrieval.local_features import LocalFeatures, LocalFeatureStore
+from landmark_retrieval.retrieval.layers import LayeredFeatures
 from landmark_retrieval.verification import ExpansionConfig, VerificationConfig, neighbor_inliers
 from landmark_retrieval.verification import expansion as query_expansion
 from landmark_retrieval.verification import rerank as rerank_lists
+from landmark_retrieval.verification.candidates import PLACE, CandidateList, descend, places_of
 from landmark_retrieval.verification.pairs import correspondences, pair_keys, pair_seed
 
 NOT_TRIED = pd.DataFrame({"row_a": [], "row_b": [], "inliers": []}, dtype="int64")
@@ -152,7 +155,7 @@ def verify(
     photo: LocalFeatures,
     key: bytes,
     rows: NDArray[np.int64],
-    index: LocalFeatureStore,
+    index: LocalFeatureStore | LayeredFeatures,
     index_start: int,
     config: VerificationConfig,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -186,6 +189,38 @@ def verify(
                     points = one.keypoints[matched[agree, column]]
                     regions[place, side] = [*points.min(axis=0), *points.max(axis=0)]
     return inliers, regions
+
+
+def compare_candidates(
+    lists: Mapping[str, NeighborLists],
+    inliers_of: Callable[[Sequence[int]], Sequence[int]],
+    config: VerificationConfig,
+    min_inliers: int,
+) -> pd.DataFrame:
+    """Compare one photo with the index rows that lists propose, as deep as they still find.
+
+    Args:
+        lists: `[1, k]` index rows by the name of each list.
+        inliers_of: gives the inliers of the photo and some index rows.
+        config: parameters.
+        min_inliers: inliers from which a pair counts while candidates are looked for.
+
+    Returns:
+        `row_a` (0), `row_b` (index row + 1) and `inliers` of all that were tried, and their places in the lists.
+    """
+
+    def compare(pairs: NDArray[np.int64]) -> pd.DataFrame:
+        counts = np.array(inliers_of((pairs[:, 1] - 1).tolist()), np.int32)
+        return pd.DataFrame({"row_a": pairs[:, 0], "row_b": pairs[:, 1], "inliers": counts})
+
+    nobody = np.zeros((0, 0), np.int32)
+    proposals = [
+        CandidateList(name, found.neighbors, nobody, config.count_of(name)) for name, found in lists.items()
+    ]
+    most = None if config.budget(1) is None else sum(one.queries.shape[1] for one in proposals)
+    pairs = descend(proposals, compare, min_inliers, most)
+    places = places_of(proposals, pairs[["row_a", "row_b"]].to_numpy(np.int64))
+    return pairs.assign(**{f"{PLACE}{name}": column for name, column in places.items()})
 
 
 def expand(
