@@ -205,7 +205,7 @@ def check(world: World, photos: list[int], added: Added, grown: Grown) -> None:
         for row in range(len(photos))
         for other in grown.trusted.neighbors(row)[0]
     }
-    assert edges == strong
+    assert edges == {pair for pair in strong if is_vouched_for(pair, strong)}
     expanded = expanded_by(world, there, pairs)
     rows = np.flatnonzero(~added.gone)
     assert grown.expanded is not None and grown.labels is not None
@@ -218,6 +218,12 @@ def check(world: World, photos: list[int], added: Added, grown: Grown) -> None:
     query = world.plain[150:151]
     found = grown.expanded.search(query, KnnConfig(k=6)).neighbors[0]
     assert [photos[row] for row in found] == [there[row] for row in nearest(query, expanded, 6, False)[0]]
+
+
+def is_vouched_for(pair: tuple[int, ...], links: set[tuple[int, int]]) -> bool:
+    """Whether half of those around the end with fewer links, itself among them, are around the other end."""
+    one, two = ({end} | {a if b == end else b for a, b in links if end in (a, b)} for end in pair)
+    return 2 * len(one & two) >= min(len(one), len(two))
 
 
 def same(one: Grown, photos: list[int], other: Grown, others: list[int]) -> None:

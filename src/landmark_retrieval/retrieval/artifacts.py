@@ -7,6 +7,7 @@ search reads, and a test holds the two together.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -49,13 +50,16 @@ class RunFiles:
     Args:
         root: the folder with Kedro's layers (`data`).
         name: of the data set, as its folders in the layers are called.
+        finished: whether the run must have ended; otherwise what is missing is named when it is read.
 
     Raises:
         LandmarkRetrievalError: there is no such run; names those that there are.
     """
 
-    def __init__(self, root: str | os.PathLike[str], name: str) -> None:
+    def __init__(self, root: str | os.PathLike[str], name: str, finished: bool = True) -> None:
         self.root, self.name = Path(root).expanduser().absolute(), name
+        if not finished:
+            return
         known = sorted(file.parent.name for file in (self.root / MODELS).glob(f"*/{OPTIONS}.json"))
         if name not in known:
             there = f"; there is {', '.join(known)}" if known else ""
@@ -79,6 +83,14 @@ class RunFiles:
         """Return where an artifact lies, and what reads it."""
         layer, file, read = _place(name)
         return self.root / layer / self.name / file, read
+
+    def digest(self) -> str:
+        """Return a digest of the run, by which changes that were made over another one are told."""
+        found = hashlib.sha256()
+        for name in ("image_table", "inlier_fits", "traversal_options", OPTIONS):
+            path, _ = self.place(name)
+            found.update(path.read_bytes() if path.exists() else b"")
+        return found.hexdigest()[:16]
 
     def resolve(self, path: str) -> str:
         """Return a path of an artifact, which is relative to the project, for any working folder."""

@@ -146,6 +146,7 @@ def change(
     plain: NDArray[np.floating[Any]],
     aggregated: NDArray[np.floating[Any]],
     delete: NDArray[np.int64],
+    bring_back: NDArray[np.int64] | None = None,
 ) -> Added:
     """Add photos and delete some; lists of photos that were added before are kept up, not made anew.
 
@@ -155,10 +156,13 @@ def change(
         plain: `[a, d]` descriptors of new photos.
         aggregated: `[a, e]` their aggregated local features.
         delete: int64 `[r]` rows that go.
+        bring_back: int64 `[b]` deleted rows of the run that come back.
     """
     new = len(plain)
     gone = np.concatenate([before.gone, np.zeros(new, np.bool_)])
     gone[delete] = True
+    back = np.zeros(0, np.int64) if bring_back is None else bring_back
+    gone[back] = False
     after = Added(
         np.concatenate([before.plain, plain]),
         np.concatenate([before.aggregated, aggregated]),
@@ -166,16 +170,16 @@ def change(
         gone,
     )
     matrices = {BLEND: (frozen.plain, after.plain), AGGREGATED: (frozen.aggregated, after.aggregated)}
-    lists = {
-        name: _kept_up(
-            LayeredMatrix(base, top, _added_rows(base, top), gone), before.lists[name], new, frozen
-        )
-        for name, (base, top) in matrices.items()
-    }
+    lists = {}
+    for name, (base, top) in matrices.items():
+        matrix = LayeredMatrix(base, top, _added_rows(base, top), gone)
+        lists[name] = _kept_up(matrix, before.lists[name], new, frozen, anew=len(back) > 0)
     return replace(after, lists=lists)
 
 
-def _kept_up(matrix: LayeredMatrix, before: NeighborLists, new: int, frozen: Frozen) -> NeighborLists:
+def _kept_up(
+    matrix: LayeredMatrix, before: NeighborLists, new: int, frozen: Frozen, anew: bool
+) -> NeighborLists:
     """Return the lists of all added photos: those of new ones, and of others that lost or gained a photo."""
     n, count, config = len(matrix.base), len(matrix.top), frozen.knn
     old = count - new
@@ -185,8 +189,8 @@ def _kept_up(matrix: LayeredMatrix, before: NeighborLists, new: int, frozen: Fro
     if matrix.shape[1] == 0:
         return NeighborLists(neighbors, weights)
     there = ~matrix.gone[matrix.rows]
-    lost = np.zeros(count, np.bool_)
-    if old:
+    lost = np.full(count, anew)
+    if old and not anew:
         known = before.neighbors >= 0
         lost[:old] = (known & matrix.gone[np.maximum(before.neighbors, 0)]).any(axis=1)
         if new:
@@ -198,12 +202,12 @@ def _kept_up(matrix: LayeredMatrix, before: NeighborLists, new: int, frozen: Fro
             before = merge([before, NeighborLists(moved, near.weights)], config.k)
         neighbors[:old, : before.neighbors.shape[1]] = before.neighbors
         weights[:old, : before.neighbors.shape[1]] = before.weights
-    anew = np.flatnonzero(there & (lost | (np.arange(count) >= old)))
-    if len(anew):
-        near = matrix.search(matrix.top[anew], config, matrix.rows[anew])
-        neighbors[anew], weights[anew] = -1, -np.inf
-        neighbors[anew, : near.neighbors.shape[1]] = near.neighbors
-        weights[anew, : near.neighbors.shape[1]] = near.weights
+    wanted = np.flatnonzero(there & (lost | (np.arange(count) >= old)))
+    if len(wanted):
+        near = matrix.search(matrix.top[wanted], config, matrix.rows[wanted])
+        neighbors[wanted], weights[wanted] = -1, -np.inf
+        neighbors[wanted, : near.neighbors.shape[1]] = near.neighbors
+        weights[wanted, : near.neighbors.shape[1]] = near.weights
     neighbors[~there], weights[~there] = -1, -np.inf
     return NeighborLists(neighbors, weights)
 

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import io
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from landmark_retrieval.collection.groups import Groups, GroupsConfig, group_photos
+from landmark_retrieval.collection.groups import GroupsConfig, group_photos
 from landmark_retrieval.descriptors import DESCRIPTORS
 from landmark_retrieval.errors import LandmarkRetrievalError
-from landmark_retrieval.graph.label_evidence import LabelEvidence, LabelPosterior
-from landmark_retrieval.images import Source, UnreadableImageError, load_image
-from landmark_retrieval.retrieval.answers import Evidence, Landmark, Match, Region, SearchResult
+from landmark_retrieval.images import UnreadableImageError
+from landmark_retrieval.retrieval.answers import SearchResult
 from landmark_retrieval.retrieval.artifacts import RunFiles
+from landmark_retrieval.retrieval.changes import AddedPhoto, Changes, State
+from landmark_retrieval.retrieval.given import Photo, as_bytes, as_file, name_of
+from landmark_retrieval.retrieval.growth import Frozen, Grown, change, grow, nothing_added
 from landmark_retrieval.retrieval.index import read_index
-from landmark_retrieval.retrieval.photo import PhotoSearch
-from landmark_retrieval.retrieval.presence import THRESHOLD, presence
-from landmark_retrieval.retrieval.search import Found, Result
-
-Photo = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
-"""A photo: its file, the bytes of a file, a picture of Pillow, or pixels uint8 `[h, w, 3]` or `[h, w]`."""
-
-LIKELY = 0.5
-"""Probability from which labels are named: more likely than not."""
-
-_NOTHING: Evidence = "none"
+from landmark_retrieval.retrieval.judging import answer
+from landmark_retrieval.retrieval.photo import DescribedPhoto
+from landmark_retrieval.retrieval.presence import THRESHOLD
+from landmark_retrieval.retrieval.snapshot import comparison, frozen_part
+from landmark_retrieval.retrieval.stages import traverse_similarities
+from landmark_retrieval.retrieval.versions import Plan, Version, changed, unchanged
 
 
 class Index:
@@ -48,8 +40,10 @@ class Index:
 
     def __init__(self, files: RunFiles) -> None:
         self.name, self.threshold = files.name, THRESHOLD
-        self._files = files
-        self._searching = PhotoSearch(read_index(files.read, DESCRIPTORS))
+        self._files, self._lock = files, threading.RLock()
+        self._run = read_index(files.read, DESCRIPTORS)
+        self._changes = Changes(files.place("search_options")[0].parent / "changes", files.digest())
+        self._now = self._version(self._changes.read())
 
     @classmethod
     def open(cls, root: str | os.PathLike[str] = "data", name: str = "demo") -> Index:
@@ -65,13 +59,15 @@ class Index:
         return cls(RunFiles(root, name))
 
     def __len__(self) -> int:
-        rows = self._searching.index.rows
-        return int(rows.index.stop - rows.index.start)
+        return len(self._current().rows)
 
-    @cached_property
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._current().rows
+
+    @property
     def ids(self) -> list[str]:
         """Ids of all photos of the index."""
-        return self._searching.index.ids[self._searching.index.rows.index]
+        return list(self._current().rows)
 
     def search(self, photo: Photo, results: int = 20, variant: str | None = None) -> SearchResult:
         """Find the photos of the index that show what a photo shows.
@@ -88,9 +84,15 @@ class Index:
         """
         if results < 1:
             raise LandmarkRetrievalError(f"results: {results} is less than 1")
+        now = self._current()
+        if now.state.version and now.searching.variant(variant).rank is traverse_similarities:
+            raise LandmarkRetrievalError(
+                f"variant '{variant}' walks similarities among the photos of the run, and some were added or "
+                "deleted since: run `kedro run` on all photos"
+            )
         with as_file(photo) as source:
-            found = self._searching.find(source, results, variant)
-        return self._answer(found, variant)
+            found = now.searching.find(source, results, variant)
+        return answer(now.searching, found, variant, self.threshold)
 
     def picture(self, image_id: str) -> Path:
         """Return the file of a photo.
@@ -98,144 +100,143 @@ class Index:
         Raises:
             LandmarkRetrievalError: the index has no such photo.
         """
-        return Path(self._searching.index.images["path"].iloc[self._row(image_id)])
+        now = self._current()
+        images, first = now.searching.index.images, self._run.rows.index.start
+        return Path(images["path"].iloc[first + self._row(now, image_id)])
 
     def groups(self) -> list[list[str]]:
         """Return the groups of photos of one place, the largest first; a photo without partner is in none."""
-        ids = self._searching.index.ids
-        return [[ids[row] for row in rows.tolist()] for rows in self._groups.members().values()]
+        now = self._current()
+        names = {row: image for image, row in now.rows.items()}
+        config = GroupsConfig.model_validate(self._files.read("params:groups"))
+        groups = group_photos(now.pairs, now.probabilities, len(now.gone), config)
+        return [[names[row] for row in rows.tolist()] for rows in groups.members().values()]
 
-    @cached_property
-    def _groups(self) -> Groups:
-        pairs = self._files.read("pair_probabilities")
-        index = self._searching.index.rows.index
-        inside = pairs[(pairs["row_a"] >= index.start) & (pairs["row_b"] < index.stop)]
-        return group_photos(
-            inside[["row_a", "row_b"]].to_numpy(np.int64),
-            inside["probability"].to_numpy(np.float32),
-            index.stop,
-            GroupsConfig.model_validate(self._files.read("params:groups")),
+    def add(
+        self,
+        photos: Sequence[Photo],
+        ids: Sequence[str] | None = None,
+        landmarks: Sequence[str] | None = None,
+        wait: float = 60,
+    ) -> list[str]:
+        """Add photos: all of them, or none where one cannot be read or the process ends.
+
+        They are described as the photos of the run, compared with whom they resemble, and found by the next
+        search of any process. What the run has learned stays as it is.
+
+        Args:
+            photos: as for `search`; their bytes are kept beside the index.
+            ids: of the photos; None names them as their files. A photo whose bytes are there keeps its id.
+            landmarks: names of what they show, empty where not known; None for none.
+            wait: seconds to wait for another writer.
+
+        Returns:
+            Ids, in the order of the photos.
+
+        Raises:
+            LandmarkRetrievalError: an id is taken, or another process is writing.
+            UnreadableImageError: a photo cannot be read; says which.
+        """
+        contents = []
+        for number, photo in enumerate(photos):
+            try:
+                contents.append(as_bytes(photo))
+            except UnreadableImageError as error:
+                raise UnreadableImageError(f"photo {number + 1} ({name_of(photo)}): {error}") from None
+        wanted = list(ids) if ids is not None else [name_of(photo) for photo in photos]
+        named = list(landmarks) if landmarks is not None else [""] * len(contents)
+        if not len(wanted) == len(named) == len(contents):
+            raise LandmarkRetrievalError(f"{len(contents)} photos, {len(wanted)} ids, {len(named)} landmarks")
+        with self._lock, self._changes.writing(wait):
+            now = self._current()
+            plan = Plan.of(self._run, now.state, now.rows, contents, wanted, given=ids is not None)
+            new = []
+            for place in plan.new:
+                picture = self._changes.store_picture(plan.contents[place], contents[place])
+                described = now.searching.describe_photo(str(picture))
+                new.append(
+                    (
+                        AddedPhoto(
+                            plan.ids[place],
+                            described.key,
+                            plan.contents[place],
+                            named[place],
+                            picture,
+                            described.features,
+                        ),
+                        described,
+                    )
+                )
+            if new or plan.back:
+                self._publish(now, new, [], plan.back)
+        return plan.ids
+
+    def delete(self, ids: Sequence[str], wait: float = 60) -> None:
+        """Take photos out of the index, all or none; the next search of any process finds them no more.
+
+        Args:
+            ids: of the photos. Files of the run stay where they are, those of added photos are removed.
+            wait: seconds to wait for another writer.
+
+        Raises:
+            LandmarkRetrievalError: there is no such photo, or another process is writing.
+        """
+        with self._lock, self._changes.writing(wait):
+            now = self._current()
+            rows = sorted({self._row(now, image_id) for image_id in ids})
+            if rows:
+                self._publish(now, [], rows, [])
+
+    def _publish(
+        self,
+        now: Version,
+        new: Sequence[tuple[AddedPhoto, DescribedPhoto]],
+        delete: Sequence[int],
+        back: Sequence[int],
+    ) -> None:
+        """Make the next version."""
+        frozen, state = self._frozen, now.state
+        plain, aggregated = (
+            np.concatenate([base[:0], *parts]).astype(base.dtype)
+            for base, parts in (
+                (frozen.plain, [described.descriptor for _, described in new]),
+                (frozen.aggregated, [described.aggregated for _, described in new]),
+            )
         )
+        added = change(
+            frozen,
+            state.added or nothing_added(frozen),
+            plain,
+            aggregated,
+            np.array(delete, np.int64),
+            np.array(back, np.int64),
+        )
+        photos = [photo for photo, _ in new]
+        comparing = comparison(self._run, [*state.photos, *photos], state.inliers)
+        grown = grow(frozen, added, comparing.inliers)
+        after = self._changes.publish(state, photos, (plain, aggregated), added, comparing.new)
+        self._now = self._version(after, grown)
 
     @cached_property
-    def _rows(self) -> dict[str, int]:
-        index = self._searching.index
-        return {
-            image: row
-            for row, image in enumerate(index.ids)
-            if row in range(*index.rows.index.indices(len(index.ids)))
-        }
+    def _frozen(self) -> Frozen:
+        return frozen_part(self._run, self._files.read("verified_pairs"))
 
-    def _row(self, image_id: str) -> int:
-        if image_id not in self._rows:
+    def _current(self) -> Version:
+        """Return the newest version, whoever made it."""
+        with self._lock:
+            if self._changes.newest() != self._now.state.version:
+                self._now = self._version(self._changes.read())
+            return self._now
+
+    def _version(self, state: State, grown: Grown | None = None) -> Version:
+        if state.added is None:
+            return unchanged(self._run, self._files.read("pair_probabilities"))
+        if grown is None:
+            comparing = comparison(self._run, state.photos, state.inliers)
+            grown = grow(self._frozen, state.added, comparing.inliers)
+        return changed(self._run, state, grown)
+
+    def _row(self, now: Version, image_id: str) -> int:
+        if image_id not in now.rows:
             raise LandmarkRetrievalError(f"the index '{self.name}' has no photo '{image_id}'")
-        return self._rows[image_id]
-
-    def _answer(self, found: Found, variant: str | None) -> SearchResult:
-        """Return what was found, with what each result and the whole is worth."""
-        searching = self._searching
-        here = presence(searching.fit, found.most_inliers, found.tried)
-        evidence = searching.evidence(variant)
-        matches = [self._match(result, here, found.posterior, evidence) for result in found.results]
-        best = max((match.probability for match in matches), default=0.0)
-        return SearchResult(
-            results=matches,
-            found=best >= self.threshold,
-            probability=best,
-            landmark=self._landmark(matches, found.posterior),
-            turn=found.results[0].turn if found.results else 0,
-            seconds=found.seconds,
-            variant=searching.variant(variant).name,
-        )
-
-    def _match(
-        self, result: Result, here: float, labels: LabelPosterior | None, evidence: LabelEvidence | None
-    ) -> Match:
-        """Return a result; `here` bounds what geometry proves, as it is the best of many pairs."""
-        index = self._searching.index
-        last = result.path[-1] if result.path else None
-        why, probability, through = _NOTHING, 0.0, list[str]()
-        if result.inliers is not None:
-            probability = min(float(self._searching.fit.probabilities(result.inliers)), here)
-            why = "verified" if result.verified else _NOTHING
-        if not result.verified and last is not None and last.verified:
-            why, probability = "path", min(last.weight, here)
-            through = [index.ids[step.row] for step in result.path[:-1]]
-        if labels is not None and evidence is not None:
-            agree = same_label(labels, evidence.index, result.row - index.rows.index.start)
-            if agree > probability:
-                why, probability, through = ("label" if agree >= LIKELY else why), agree, []
-                if last is not None and last.label_bridge:
-                    through = [index.ids[row] for row in last.train_rows]
-        return Match(
-            id=result.image_id,
-            picture=Path(index.images["path"].iloc[result.row]),
-            landmark=result.landmark,
-            probability=round(probability, 6),
-            evidence=why,
-            inliers=result.inliers,
-            region=_region(result.region) if result.verified else None,
-            through=through,
-            similarity=result.similarity,
-        )
-
-    def _landmark(self, matches: Sequence[Match], labels: LabelPosterior | None) -> Landmark | None:
-        """Return the landmark that labels name: those of train images, or of the surest result."""
-        named = [Landmark(match.landmark, match.probability) for match in matches if match.landmark]
-        if labels is not None and labels.labels.shape[1] and labels.labels[0, 0] >= 0:
-            name = self._searching.name_of(int(labels.labels[0, 0]))
-            named.append(Landmark(name, round(float(labels.probabilities[0, 0]), 6)))
-        best = max(named, key=lambda one: one.probability, default=None)
-        return best if best is not None and best.probability >= LIKELY else None
-
-
-def same_label(photo: LabelPosterior, index: LabelPosterior, row: int) -> float:
-    """Return the probability that labels of a photo and of an index row agree."""
-    return float(
-        sum(
-            probability * float(((index.labels[row] == label) * index.probabilities[row]).sum())
-            for label, probability in zip(
-                photo.labels[0].tolist(), photo.probabilities[0].tolist(), strict=True
-            )
-            if label >= 0
-        )
-    )
-
-
-@contextmanager
-def as_file(photo: Photo) -> Iterator[Source]:
-    """Give a photo as a file, which lasts as long as the block.
-
-    Raises:
-        UnreadableImageError: it is no photo.
-    """
-    if isinstance(photo, str | os.PathLike):
-        load_image(os.fspath(photo), at_least=1)
-        yield os.fspath(photo)
-        return
-    with tempfile.TemporaryDirectory(prefix="photo-") as folder:
-        file = Path(folder, "photo")
-        file.write_bytes(photo if isinstance(photo, bytes) else _encoded(photo))
-        load_image(file, at_least=1)
-        yield str(file)
-
-
-def _encoded(photo: Image.Image | NDArray[Any]) -> bytes:
-    """Return a picture or pixels as a lossless file."""
-    if not isinstance(photo, Image.Image):
-        pixels = np.asarray(photo)
-        if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,), (4,)):
-            raise UnreadableImageError(
-                f"an array of {pixels.dtype} {list(pixels.shape)} where uint8 [height, width, 3] is wanted"
-            )
-        photo = Image.fromarray(pixels)
-    stream = io.BytesIO()
-    photo.save(stream, "PNG", compress_level=1, exif=photo.getexif())
-    return stream.getvalue()
-
-
-def _region(boxes: NDArray[np.float32] | None) -> Region | None:
-    if boxes is None:
-        return None
-    photo, match = (tuple(float(side) for side in box) for box in boxes)
-    return Region(photo, match)  # type: ignore[arg-type]
+        return now.rows[image_id]

@@ -206,7 +206,8 @@ def compare_candidates(
         min_inliers: inliers from which a pair counts while candidates are looked for.
 
     Returns:
-        `row_a` (0), `row_b` (index row + 1) and `inliers` of all that were tried, and their places in the lists.
+        `row_a` (0), `row_b` (index row + 1) and `inliers` of all that were tried, and their places
+        in the lists.
     """
 
     def compare(pairs: NDArray[np.int64]) -> pd.DataFrame:
