@@ -13,6 +13,7 @@ from landmark_retrieval.retrieval.answers import Evidence, Landmark, Match, Regi
 from landmark_retrieval.retrieval.photo import PhotoSearch
 from landmark_retrieval.retrieval.presence import presence
 from landmark_retrieval.retrieval.search import Found, Result
+from landmark_retrieval.verification.calibration import InlierFit
 
 LIKELY = 0.5
 """Probability from which labels are named: more likely than not."""
@@ -31,8 +32,8 @@ def answer(searching: PhotoSearch, found: Found, variant: str | None, threshold:
     """
     here = presence(searching.fit, found.most_inliers, found.tried)
     evidence = searching.evidence(variant)
-    matches = [_match(searching, result, here, found.posterior, evidence) for result in found.results]
-    seen = min(float(searching.fit.probabilities(found.most_inliers)), here)
+    matches = [_match(searching, result, here, found, evidence) for result in found.results]
+    seen = _worth(searching.fit, found.most_inliers, found.tried, here)
     best = max([round(seen, 6), *(match.probability for match in matches)])
     return SearchResult(
         results=matches,
@@ -49,15 +50,15 @@ def _match(
     searching: PhotoSearch,
     result: Result,
     here: float,
-    labels: LabelPosterior | None,
+    found: Found,
     evidence: LabelEvidence | None,
 ) -> Match:
     """Return a result; `here` bounds what geometry proves, as it is the best of many pairs."""
-    index = searching.index
+    index, labels = searching.index, found.posterior
     last = result.path[-1] if result.path else None
     why, probability, through = _NOTHING, 0.0, list[str]()
     if result.inliers is not None:
-        probability = min(float(searching.fit.probabilities(result.inliers)), here)
+        probability = _worth(searching.fit, result.inliers, found.tried, here)
         why = "verified" if result.verified else _NOTHING
     if not result.verified and last is not None and last.verified:
         why, probability = "path", min(last.weight, here)
@@ -91,6 +92,11 @@ def _landmark(
         named.append(Landmark(name, round(float(labels.probabilities[0, 0]), 6)))
     best = max(named, key=lambda one: one.probability, default=None)
     return best if best is not None and best.probability >= LIKELY else None
+
+
+def _worth(fit: InlierFit, inliers: int, tried: int, here: float) -> float:
+    """Return what inliers prove: no more than the best pair does; without a fit, as if they were the best."""
+    return min(float(fit.probabilities(inliers)), here) if fit.fitted else presence(fit, inliers, tried)
 
 
 def same_label(photo: LabelPosterior, index: LabelPosterior, row: int) -> float:
