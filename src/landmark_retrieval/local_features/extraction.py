@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -47,6 +46,7 @@ from landmark_retrieval.runtime.progress import image_progress
 from landmark_retrieval.runtime.sharding import ExecutorConfig
 from landmark_retrieval.runtime.store import PASSING, Request, Store
 from landmark_retrieval.runtime.store_files import PARTS
+from landmark_retrieval.runtime.threads import thread_count
 
 logger = logging.getLogger(__name__)
 
@@ -253,7 +253,7 @@ def _load_ahead(paths: Sequence[Source]) -> Iterator[Image.Image | UnreadableIma
     if choose_device().type == "cpu":
         yield from map(_try_to_load, paths)
         return
-    threads = min(16, os.cpu_count() or 1)
+    threads = min(16, thread_count(0))
     with ThreadPoolExecutor(threads, thread_name_prefix="image-loader") as pool:
         yield from in_background(pool, _try_to_load, paths, 2 * threads)
 

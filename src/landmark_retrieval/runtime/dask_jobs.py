@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
-from joblib import Parallel, cpu_count, parallel_config
+from joblib import Parallel, parallel_config
 
 from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.runtime.threads import thread_count
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def run_on_dask(
             "executor backend 'dask' is not installed: `pip install 'landmark_retrieval[cluster]'`"
         ) from None
     if scheduler is None:
-        client = _local_cluster(min(workers or cpu_count(), count), attempts)
+        client = _local_cluster(min(thread_count(workers or 0), count), attempts)
     else:
         client = _connect(scheduler)
     with client:

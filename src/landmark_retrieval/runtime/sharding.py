@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import fsspec
 import numpy as np
-from joblib import Parallel, cpu_count, delayed, parallel_config
+from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
 from pydantic import Field
@@ -29,7 +29,7 @@ from landmark_retrieval.configuration import Configuration, digest
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.runtime.dask_jobs import JobsKilledError, run_on_dask
 from landmark_retrieval.runtime.shard_arrays import ShardArrays
-from landmark_retrieval.runtime.threads import library_threads
+from landmark_retrieval.runtime.threads import library_threads, thread_count
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,8 @@ class ExecutorConfig(Configuration):
 
     Attributes:
         backend: `sequential` (this process), `threading`, `loky` (processes of this machine) or `dask`.
-        workers: number of workers; None takes every core of this machine (or of the Dask cluster).
+        workers: number of workers; None takes every core that this process may use (or all of the Dask
+            cluster).
         scheduler: address of a running Dask scheduler; None starts a cluster on this machine.
     """
 
@@ -388,7 +389,7 @@ def execute(jobs: Iterator[Any], executor: ExecutorConfig, count: int, total: in
         yield from run_on_dask(jobs, executor.workers, executor.scheduler, count, ATTEMPTS)
     else:
         # joblib takes this process for one worker, even of `loky`.
-        workers = min(executor.workers or cpu_count(), max(count, 2))
+        workers = min(thread_count(executor.workers or 0), max(count, 2))
         # The threads of libraries are the whole process's: were each worker thread to limit them and to put
         # them back, one could put back the limit of another.
         limit = library_threads(1) if executor.backend == "threading" else nullcontext()

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 
 from threadpoolctl import threadpool_limits
 
+from landmark_retrieval.runtime.cores import allowed_cores
+
 
 def thread_count(threads: int) -> int:
     """Return the number of threads to use: `threads`, or as many as this process may use when 0."""
-    if threads > 0:
-        return threads
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return threads if threads > 0 else allowed_cores()
 
 
 @contextlib.contextmanager
