@@ -37,7 +37,7 @@ from landmark_retrieval.verification import (
 )
 from landmark_retrieval.verification.floors import floor_from_unrelated
 from landmark_retrieval.verification.matching import match
-from landmark_retrieval.verification.pairs import long_side, pair_seed
+from landmark_retrieval.verification.one_pair import long_side, pair_seed
 from landmark_retrieval.verification.ransac import REFERENCE_SIDE
 
 METHODS = ("pydegensac", "opencv_usac", "poselib")

@@ -30,7 +30,7 @@ from landmark_retrieval.runtime.sharding import ExecutorConfig
 from landmark_retrieval.runtime.store import Store
 from landmark_retrieval.verification import VerificationConfig, verify_pairs
 from landmark_retrieval.verification.matching import match
-from landmark_retrieval.verification.pairs import pair_seed, verify_pair
+from landmark_retrieval.verification.one_pair import pair_seed, verify_pair
 
 Pairs = Sequence[tuple[Any, Any, int]]
 
@@ -119,7 +119,7 @@ def main() -> None:
     store = LocalFeatureStore(entry.load())
     images = store.images
     rows = draw_pairs(images, arguments.pairs)
-    config = VerificationConfig(shard_size=16).resolve(store.extractor)
+    config = VerificationConfig().resolve(store.extractor)
     print(f"{images} images, {len(rows)} pairs, floor {config.min_inliers}, {config.matching}")
     with threadpool_limits(1):
         compare_on_one_core(store, rows, config)

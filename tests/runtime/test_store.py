@@ -69,7 +69,7 @@ class Compute:
 
 
 def fill(
-    root, keys, trace, size=4, executor="sequential", workers=2, groups=None, namespace=NUMBERS, **options
+    root, keys, trace, size=4, executor="sequential", workers=2, shared=False, namespace=NUMBERS, **options
 ):
     store = Store(str(root))
 
@@ -77,7 +77,7 @@ def fill(
         return Compute(tuple(np.asarray(keys)[positions].tolist()), str(trace), **options)
 
     where = ExecutorConfig(backend=executor, workers=workers)
-    request = Request("numbers", "photo", prepare, size, groups, where)
+    request = Request("numbers", "photo", prepare, size, where, shared)
     filled = store.namespace("numbers", namespace).fill(np.asarray(keys), request)
     return store, filled
 
@@ -236,12 +236,21 @@ def test_every_executor_gives_the_same(tmp_path, trace, executor):
     assert computed(trace) == sorted(LETTERS)
 
 
-def test_groups_stay_together(tmp_path, trace):
-    groups = np.array([0, 0, 0, 1, 2, 2, 3, 3, 3, 3, 4, 9])
-    fill(tmp_path, LETTERS, trace, size=2, groups=groups)
-    held = [np.load(shard)["keys"].astype(str).tolist() for shard in shards(tmp_path)]
-    ends = [LETTERS[:4], LETTERS[4:10], LETTERS[10:11], LETTERS[11:]]
-    assert sorted(map(sorted, held)) == sorted(sorted(part.tolist()) for part in ends)
+@pytest.mark.parametrize(
+    ("executor", "size", "expected"),
+    [("sequential", 100, [12]), ("sequential", 5, [4, 4, 4]), ("loky", 100, [4, 4, 4]), ("loky", 2, [2] * 6)],
+)
+def test_shared_work_has_even_shards_and_one_at_least_for_each_worker(
+    tmp_path, trace, executor, size, expected
+):
+    _, filled = fill(tmp_path, LETTERS, trace, size=size, executor=executor, workers=3, shared=True)
+    np.testing.assert_array_equal(values(filled), np.array([value_of(key) for key in LETTERS]))
+    assert sorted(len(np.load(shard)["keys"]) for shard in shards(tmp_path)) == expected
+    # In the order of the keys: those that stand together are computed together.
+    order = {key: place for place, key in enumerate(LETTERS.tolist())}
+    for shard in shards(tmp_path):
+        places = [order[key] for key in np.load(shard)["keys"].astype(str).tolist()]
+        assert places == list(range(places[0], places[0] + len(places)))
 
 
 def test_a_worker_that_dies_costs_only_its_shard(tmp_path, trace):

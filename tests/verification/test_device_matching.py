@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landmark_retrieval.local_features.base import LocalFeatures
-from landmark_retrieval.verification.device_matching import BATCH, match_many, matching_device
+from landmark_retrieval.verification.device_matching import BATCH, WIDTH_STEP, match_many, matching_device
 from landmark_retrieval.verification.matching import MatchingConfig, match
 
 CPU = torch.device("cpu")
@@ -38,10 +38,11 @@ def test_equal_to_one_pair_at_a_time(device: str, ratio: float) -> None:
     config = MatchingConfig(ratio=ratio)
     a = features(random, 70)
     common = a.descriptors.astype(float)
-    counts = [0, 1, 2, 30, 41, 70, 90] * 3  # more than a batch
-    assert len(counts) > BATCH
+    counts = [0, 1, 2, 30, 41, 70, 90] * 12  # more than a batch, and than one step of the width
+    counts[5] = WIDTH_STEP + 1
+    assert len(counts) > BATCH + 1
     others = [features(random, n, common if i % 2 else None) for i, n in enumerate(counts)]
-    found = match_many(a, others, config, torch.device(device))
+    found = match_many([(a, other) for other in others], config, torch.device(device))
     for other, pairs in zip(others, found, strict=True):
         assert pairs.dtype == np.int32
         assert np.array_equal(pairs, match(a, other, config))
@@ -60,15 +61,25 @@ def test_few_features_and_ties(seed: int, m: int, n: int, ratio: float) -> None:
 
     a, b = tied(m), tied(n)
     config = MatchingConfig(ratio=ratio)
-    (found,) = match_many(a, [b], config, CPU)
+    (found,) = match_many([(a, b)], config, CPU)
     assert np.array_equal(found, match(a, b, config))
+
+
+def test_pairs_that_share_images_in_any_order() -> None:
+    random = np.random.default_rng(4)
+    common = random.normal(size=(40, 16))
+    photos = [features(random, 20 + 5 * number, common) for number in range(5)]
+    config = MatchingConfig(ratio=0.98)
+    pairs = [(photos[i], photos[j]) for i in range(5) for j in range(5)]
+    for (a, b), found in zip(pairs, match_many(pairs, config, CPU), strict=True):
+        assert np.array_equal(found, match(a, b, config))
 
 
 def test_nothing_to_match() -> None:
     random = np.random.default_rng(1)
     config = MatchingConfig(ratio=0.9)
-    assert match_many(features(random, 5), [], config, CPU) == []
-    (found,) = match_many(features(random, 0), [features(random, 5)], config, CPU)
+    assert match_many([], config, CPU) == []
+    (found,) = match_many([(features(random, 0), features(random, 5))], config, CPU)
     assert found.shape == (0, 2)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from verification_scenes import HOMOGRAPHIES, carry, photo, store_features
@@ -16,10 +17,12 @@ from landmark_retrieval.verification import (
     VerificationConfig,
     candidate_pairs,
     pair_keys,
+    shards,
     verify_pairs,
 )
+from landmark_retrieval.verification import pairs as pairs_module
 from landmark_retrieval.verification.floors import MIN_INLIERS
-from landmark_retrieval.verification.pairs import pair_seed, verify_pair
+from landmark_retrieval.verification.one_pair import pair_seed, verify_pair
 
 CONFIG = VerificationConfig(shard_size=2)
 
@@ -126,6 +129,41 @@ def test_results_depend_on_neither_order_nor_company(tmp_path, feature_store, ve
     expected = verified.merge(found[["row_a", "row_b"]])
     assert len(found) == len(some)
     assert found.equals(expected)
+
+
+def test_matching_on_a_device_with_ransac_in_other_processes_gives_the_same(
+    tmp_path, monkeypatch, feature_store, verified
+):
+    for module in (pairs_module, shards):
+        monkeypatch.setattr(module, "matching_device", lambda name: torch.device("cpu"))
+    monkeypatch.setattr(pairs_module, "POOL_PAIRS", 20)
+    monkeypatch.setattr(shards, "BATCH", 3)
+    monkeypatch.setattr(shards, "WAITING", 1)
+    executor = ExecutorConfig(backend="loky", workers=2)
+    config = VerificationConfig(shard_size=100)
+    found, computed = verify(tmp_path / "device", every_pair(8), feature_store, config, executor)
+    assert computed == 28 and found.equals(verified)
+    assert shards.ransac_pool.cache_info().misses == 1
+    shards.ransac_pool.cache_clear()
+    few, _ = verify(tmp_path / "few", every_pair(6), feature_store, config, executor)
+    assert few.equals(verified.merge(few[["row_a", "row_b"]]))
+    assert shards.ransac_pool.cache_info().currsize == 0, "fifteen pairs are not worth a process"
+
+
+def test_pairs_that_share_photos_stand_together():
+    # Forty places of six photos each, in no order: every photo is a pair with the five others of its place.
+    photos = np.random.default_rng(0).permutation(240).reshape(40, 6)
+    pairs = np.concatenate([np.sort(place[every_pair(6)], axis=1) for place in photos])
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    order = shards.locality_order(pairs)
+    assert sorted(order.tolist()) == list(range(600))
+
+    def reads(ordered):
+        return sum(len(np.unique(part)) for part in np.array_split(ordered, 10))
+
+    assert reads(pairs[order]) == 240  # four places in each part, every photo once
+    assert reads(pairs) > 2 * 240
+    assert len(shards.locality_order(np.zeros((0, 2), np.int64))) == 0
 
 
 def test_a_table_in_another_order_verifies_nothing_again(tmp_path, album, feature_store, verified):

@@ -21,7 +21,7 @@ class LocalFeatureStore:
 
     Only the features of the image that is asked for are read, one piece of each array, so that verifying
     images whose neighbours lie anywhere among millions reads no others. What the cache has dropped is read
-    again, in all each image about 8.5 times where it is compared with ten neighbours (docs/scaling.md).
+    again (docs/scaling.md).
 
     Args:
         stored: what `extract_local_features` returned.

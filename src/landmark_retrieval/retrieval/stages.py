@@ -39,7 +39,8 @@ from landmark_retrieval.verification import ExpansionConfig, VerificationConfig,
 from landmark_retrieval.verification import expansion as query_expansion
 from landmark_retrieval.verification import rerank as rerank_lists
 from landmark_retrieval.verification.candidates import PLACE, CandidateList, descend, places_of
-from landmark_retrieval.verification.pairs import correspondences, pair_keys, pair_seed
+from landmark_retrieval.verification.one_pair import correspondences, pair_seed
+from landmark_retrieval.verification.pairs import pair_keys
 
 NOT_TRIED = pd.DataFrame({"row_a": [], "row_b": [], "inliers": []}, dtype="int64")
 """The pairs that were tried where images have no local features: none."""

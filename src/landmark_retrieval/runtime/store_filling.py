@@ -32,6 +32,7 @@ from landmark_retrieval.runtime.store_files import (
     state_of,
 )
 from landmark_retrieval.runtime.store_index import Entry, Index, Keys
+from landmark_retrieval.runtime.threads import thread_count
 
 logger = logging.getLogger(__name__)
 
@@ -52,17 +53,17 @@ class Request:
         prepare: takes positions among the keys, int64 `[b]`, and returns a picklable function that computes
             the arrays of these: rows in their order, `parts.*` with `offsets` for results of several rows,
             `reasons` ("" for a result) and `passing`.
-        size: results of a shard, what is lost at most by a kill.
-        groups: int64 `[n]`, rising: what is of one group is computed together, `size` then counts groups.
+        size: results of a shard at most, what is lost at most by a kill.
         executor: where.
+        shared: whether shards are made smaller where there would be fewer of them than workers.
     """
 
     what: str
     unit: str
     prepare: Callable[[NDArray[np.int64]], Callable[[], Arrays]]
     size: int
-    groups: NDArray[np.int64] | None = None
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
+    shared: bool = False
 
 
 class Filling:
@@ -145,12 +146,11 @@ class Filling:
         self.index.forget_lookup()
 
     def _chunks(self, missing: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        if self.request.groups is None:
-            cuts = np.arange(self.request.size, len(missing), self.request.size)
-        else:
-            number = self.request.groups[missing] // self.request.size
-            cuts = np.flatnonzero(np.diff(number)) + 1
-        return np.split(missing, cuts)
+        size, executor = self.request.size, self.request.executor
+        if not self.request.shared:
+            return np.split(missing, np.arange(size, len(missing), size))
+        workers = 1 if executor.backend == "sequential" else thread_count(executor.workers or 0)
+        return np.array_split(missing, max(-(-len(missing) // size), min(workers, len(missing))))
 
     def _jobs(self, chunks: list[NDArray[np.int64]]) -> Iterator[Any]:
         folder, token = self.folder, self.claims.token

@@ -2,13 +2,12 @@
 
 from landmark_retrieval.verification.expansion import ExpansionConfig, expand
 from landmark_retrieval.verification.matching import MatchingConfig, match
+from landmark_retrieval.verification.one_pair import correspondences, pair_seed
 from landmark_retrieval.verification.pairs import (
     VerificationConfig,
     candidate_pairs,
-    correspondences,
     pair_keys,
     pair_parameters,
-    pair_seed,
     verify_pairs,
 )
 from landmark_retrieval.verification.ransac import RansacConfig, estimate_homography

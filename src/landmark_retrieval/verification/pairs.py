@@ -7,39 +7,31 @@ what else is compared.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
-from threadpoolctl import threadpool_limits
 
 from landmark_retrieval.configuration import Configuration, Seed, ShardSize, unknown_option
 from landmark_retrieval.knn import KnnGraph
 from landmark_retrieval.runtime.sharding import ExecutorConfig
 from landmark_retrieval.runtime.store import Request, Store
-from landmark_retrieval.runtime.store_files import Arrays
+from landmark_retrieval.runtime.threads import thread_count
 from landmark_retrieval.verification.calibration import CalibrationConfig
 from landmark_retrieval.verification.candidates import AGGREGATED, BLEND, START
-from landmark_retrieval.verification.device_matching import match_many, matching_device
+from landmark_retrieval.verification.device_matching import matching_device
 from landmark_retrieval.verification.floors import default_floor
-from landmark_retrieval.verification.matching import MatchingConfig, match
-from landmark_retrieval.verification.ransac import (
-    NO_MODEL,
-    REFERENCE_SIDE,
-    SAMPLE,
-    RansacConfig,
-    available_method,
-    estimate_homography,
-)
+from landmark_retrieval.verification.matching import MatchingConfig
+from landmark_retrieval.verification.ransac import SAMPLE, RansacConfig, available_method
+from landmark_retrieval.verification.shards import POOL_PAIRS, VerifyPairs, locality_order
 
 if TYPE_CHECKING:
-    from landmark_retrieval.local_features.base import LocalFeatures
-    from landmark_retrieval.local_features.store import FeaturesOfImages, LocalFeatureStore
+    from landmark_retrieval.local_features.store import LocalFeatureStore
+
+logger = logging.getLogger(__name__)
 
 VERSION = 2
 """Raised when the same parameters give other results."""
@@ -70,7 +62,7 @@ class VerificationConfig(Configuration):
             tried, with too few of them the extractor's measured value (`floors.MIN_INLIERS`).
         calibration: what evidence is asked of a pair where `min_inliers` is None.
         seed: seed of all sampling; each pair derives its own from it.
-        shard_size: images whose pairs make one shard, the unit of resuming.
+        shard_size: pairs that make one shard at most, the unit of resuming; fewer where workers would idle.
     """
 
     candidates: (
@@ -85,7 +77,7 @@ class VerificationConfig(Configuration):
     min_inliers: int | None = Field(default=None, ge=SAMPLE, le=1_000_000)
     calibration: CalibrationConfig = CalibrationConfig()
     seed: Seed = 0
-    shard_size: ShardSize = 64
+    shard_size: ShardSize = 4096
 
     @field_validator("candidates")
     @classmethod
@@ -181,8 +173,8 @@ def verify_pairs(
 ) -> pd.DataFrame:
     """Verify the pairs that are not verified yet.
 
-    Those of `shard_size` consecutive first images are computed together, so that a worker reads the features
-    of these once.
+    Pairs that share photos are computed together, so that a worker reads few features more than once. On a
+    machine with a GPU one process matches there, and the workers of `loky` estimate what it has matched.
 
     Args:
         pairs: int64 `[m, 2]` table rows, the lower one first.
@@ -205,22 +197,26 @@ def verify_pairs(
         features.get(int(ordered.max()))  # says what is wrong
     keys, swapped = pair_keys(features.keys[ordered[:, 0]], features.keys[ordered[:, 1]])
     in_order = np.where(swapped[:, None], ordered[:, ::-1], ordered)
+    together = locality_order(ordered)
+    executor, processes = executor or ExecutorConfig(), 0
+    if executor.backend == "loky" and matching_device(resolved.matching.device) is not None:
+        executor, processes = ExecutorConfig(), thread_count(executor.workers or 0)
+    met: list[int] = []
 
     def prepare(positions: NDArray[np.int64]) -> VerifyPairs:
-        block = in_order[positions]
-        names = np.array([pair.decode() for pair in keys[positions].tolist()], dtype=str)
-        return VerifyPairs(block, names, features.take(np.unique(block)), resolved)
+        block = in_order[together[positions]]
+        names = np.array([pair.decode() for pair in keys[together[positions]].tolist()], dtype=str)
+        photos = np.unique(block)
+        met.append(len(photos))
+        helpers = processes if len(block) >= POOL_PAIRS else 0
+        return VerifyPairs(block, names, features.take(photos), resolved, helpers)
 
-    request = Request(
-        "spatial verification",
-        "pair",
-        prepare,
-        config.shard_size,
-        ordered[:, 0],
-        executor or ExecutorConfig(),
-    )
+    request = Request("spatial verification", "pair", prepare, config.shard_size, executor, shared=True)
     parameters = pair_parameters(features, config)
-    places = store.namespace(KIND, parameters).fill(keys, request).places
+    places = store.namespace(KIND, parameters).fill(keys[together], request).places
+    places = places.take(np.argsort(together))
+    if met:
+        logger.info("spatial verification: %d shards, which read %d photos", len(met), sum(met))
     frame: dict[str, NDArray[Any]] = {"row_a": ordered[:, 0], "row_b": ordered[:, 1]}
     if places.there.any():
         matches, inliers = (places.read(name) for name in ("matches", "inliers"))
@@ -263,137 +259,3 @@ def _inverted(homographies: NDArray[np.float32], swapped: NDArray[np.bool_]) -> 
         inverse = np.linalg.inv(homographies[at].astype(np.float64))
         result[at] = inverse / inverse[2, 2]
     return result
-
-
-@dataclass(frozen=True)
-class VerifyPairs:
-    """The computation of one shard; called without arguments in any process.
-
-    Attributes:
-        pairs: int64 `[m, 2]` table rows, each pair in the alphabetical order of its keys.
-        keys: str `[m]` of `pair_keys`.
-        features: of all images that occur.
-        config: parameters without open values.
-    """
-
-    pairs: NDArray[np.int64]
-    keys: NDArray[np.str_]
-    features: FeaturesOfImages
-    config: VerificationConfig
-
-    def __call__(self) -> Arrays:
-        """Return `matches` int32 `[m]`, `inliers` int32 `[m]`, `homographies` float32 `[m, 3, 3]`."""
-        matches = np.zeros(len(self.pairs), np.int32)
-        inliers = np.zeros(len(self.pairs), np.int32)
-        homographies = np.zeros((len(self.pairs), 3, 3), np.float32)
-        device = matching_device(self.config.matching.device)
-        order = np.argsort(self.pairs[:, 0], kind="stable")
-        with threadpool_limits(1):
-            for row_a, start, stop in _runs(self.pairs[order, 0]):
-                at = order[start:stop].tolist()
-                a = self.features.get(row_a)
-                others = [self.features.get(row_b) for row_b in self.pairs[at, 1].tolist()]
-                matched: Sequence[NDArray[np.int32] | None] = [None] * len(others)
-                if device is not None:
-                    matched = match_many(a, others, self.config.matching, device)
-                for i, b, pairs in zip(at, others, matched, strict=True):
-                    seed = pair_seed(self.config.seed, str(self.keys[i]))
-                    result = verify_pair(a, b, self.config, seed, pairs)
-                    matches[i], inliers[i], homographies[i] = (
-                        result.matches,
-                        result.inliers,
-                        result.homography,
-                    )
-        return {"matches": matches, "inliers": inliers, "homographies": homographies}
-
-
-@dataclass(frozen=True)
-class VerifiedPair:
-    """What is known of one pair.
-
-    Attributes:
-        matches: number of tentative correspondences.
-        inliers: number of them that agree with the homography.
-        homography: `[3, 3]` from the first image to the second, pixels of the original images; zeros without
-            a model.
-    """
-
-    matches: int
-    inliers: int
-    homography: NDArray[np.float64]
-
-
-def verify_pair(
-    a: LocalFeatures,
-    b: LocalFeatures,
-    config: VerificationConfig,
-    seed: int,
-    matched: NDArray[np.int32] | None = None,
-) -> VerifiedPair:
-    """Match two images and estimate the homography between them.
-
-    Args:
-        a: features of the first image.
-        b: features of the second image.
-        config: parameters without open values.
-        seed: non-negative.
-        matched: int32 `[m, 2]` matched features of both where they are known; None matches here.
-    """
-    matched, homography, inliers = correspondences(a, b, config, seed, matched)
-    return VerifiedPair(len(matched), int(inliers.sum()), homography)
-
-
-def correspondences(
-    a: LocalFeatures,
-    b: LocalFeatures,
-    config: VerificationConfig,
-    seed: int,
-    matched: NDArray[np.int32] | None = None,
-) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.bool_]]:
-    """Return what `verify_pair` counts; arguments as there.
-
-    Returns:
-        int32 `[m, 2]` matched features of both images, the homography `[3, 3]` between their pixels (all
-        zeros without a model), and which of the matches are its inliers, bool `[m]`.
-    """
-    if matched is None:
-        matched = match(a, b, config.matching)
-    if len(matched) == 0:
-        return matched, NO_MODEL, np.zeros(0, np.bool_)
-    scale_a = REFERENCE_SIDE / long_side(a)
-    scale_b = REFERENCE_SIDE / long_side(b)
-    homography, inliers = estimate_homography(
-        a.keypoints[matched[:, 0]].astype(np.float64) * scale_a,
-        b.keypoints[matched[:, 1]].astype(np.float64) * scale_b,
-        config.ransac,
-        seed,
-        config.ransac.sought_inliers or 0,
-    )
-    if not inliers.any():
-        return matched, NO_MODEL, inliers
-    homography = np.diag([1 / scale_b, 1 / scale_b, 1]) @ homography @ np.diag([scale_a, scale_a, 1])
-    return matched, homography / homography[2, 2], inliers
-
-
-def long_side(features: LocalFeatures) -> float:
-    """Return the longer side of the image in pixels, or where it is not known of what the keypoints cover."""
-    return max(1.0, float(max(features.size)) or float(features.keypoints.max(initial=0)))
-
-
-def pair_seed(seed: int, key: str) -> int:
-    """Return a seed below 2³¹ for one pair, independent of what else is compared.
-
-    Args:
-        seed: of the run.
-        key: of `pair_keys`.
-    """
-    return int.from_bytes(hashlib.sha256(f"{seed} {key}".encode()).digest()[:4]) >> 1
-
-
-def _runs(values: NDArray[np.int64]) -> list[tuple[int, int, int]]:
-    """Return (value, start, stop) for each run of equal values."""
-    if len(values) == 0:
-        return []
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(values)) + 1])
-    stops = np.append(starts[1:], len(values))
-    return [(int(values[start]), int(start), int(stop)) for start, stop in zip(starts, stops, strict=True)]
