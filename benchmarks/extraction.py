@@ -23,8 +23,9 @@ from PIL import Image
 
 from landmark_retrieval.descriptors import BackboneConfig, GlobalDescriptorConfig, PoolingConfig
 from landmark_retrieval.descriptors.extraction import build_model, describe_images, to_input
+from landmark_retrieval.descriptors.forward import forward_of
 from landmark_retrieval.descriptors.loading import ImageBatch, iterate_batches, loader_threads
-from landmark_retrieval.runtime.devices import autocast, choose_device
+from landmark_retrieval.runtime.devices import choose_device
 from landmark_retrieval.runtime.heap import retained_heap
 
 SHAPES = ((640, 480), (480, 640), (1600, 1200), (1024, 683), (800, 800))
@@ -73,6 +74,7 @@ def main() -> None:
     parser.add_argument("--multi-scale", action="store_true", help="three scales instead of one")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", choices=["auto", "float32", "float16", "bfloat16"], default="auto")
     arguments = parser.parse_args()
     options = {} if arguments.multi_scale else {"scales": (1.0,)}
     config = GlobalDescriptorConfig(
@@ -81,6 +83,7 @@ def main() -> None:
         max_side=arguments.max_side,
         batch_size=arguments.batch_size,
         device=arguments.device,
+        precision=arguments.precision,
         **options,
     )
     with tempfile.TemporaryDirectory() as temporary:
@@ -98,10 +101,12 @@ def measure(paths: list[str], config: GlobalDescriptorConfig, repeats: int) -> N
     batches = [item for item in iterate_batches(paths, config) if isinstance(item, ImageBatch)]
     tensors = [to_input(pixels, model.backbone, device) for batch in batches for pixels in batch.scales]
 
+    forward = forward_of(model.backbone, config.precision, device)
+
     def bare() -> None:
-        with retained_heap(), torch.inference_mode(), autocast(config, device):
+        with retained_heap(), torch.inference_mode():
             for tensor in tensors:
-                model(tensor)
+                model.pooling.regions(forward(tensor))
 
     ways: dict[str, Callable[[], object]] = {
         "bare network": bare,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from landmark_retrieval.descriptors import GlobalDescriptorConfig
-from landmark_retrieval.descriptors.loading import in_background, in_windows, loader_threads
+from landmark_retrieval.descriptors.loading import drawn_ahead, in_background, in_windows, loader_threads
 
 
 class Calls:
@@ -65,3 +65,31 @@ def test_in_windows_rests_while_the_caller_works(pool):
 @pytest.mark.usefixtures("three_threads")
 def test_the_readers_of_a_network_on_the_cpu_are_as_many_as_its_threads():
     assert loader_threads(GlobalDescriptorConfig(device="cpu")) == torch.get_num_threads() == 3
+
+
+def test_an_iterator_is_drawn_ahead_in_order_and_no_further():
+    drawn = []
+
+    def items():
+        for number in range(20):
+            drawn.append(number)
+            yield number
+
+    results = drawn_ahead(items(), 3)
+    for taken in range(20):
+        assert next(results) == taken
+        time.sleep(0.001)
+        assert len(drawn) <= taken + 4
+    assert list(results) == []
+    assert list(drawn_ahead(iter([]), 3)) == []
+
+
+def test_errors_of_an_iterator_that_is_drawn_ahead_come_through():
+    def items():
+        yield 1
+        raise KeyError("lost")
+
+    results = drawn_ahead(items(), 3)
+    assert next(results) == 1
+    with pytest.raises(KeyError, match="lost"):
+        next(results)

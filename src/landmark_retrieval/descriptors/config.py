@@ -36,9 +36,11 @@ class GlobalDescriptorConfig(Configuration):
         scale_power: exponent of the generalised mean over scales; 1 is the average.
         batch_size: images of one shape in a batch; None takes 32 on a GPU and 4 on a CPU, whose cache larger
             batches leave.
-        shard_size: images in a shard (what is lost at most by a kill).
+        shard_size: images in a shard (what is lost at most by a kill); None takes 1024 on a GPU and 64 on a
+            CPU.
         device: `auto` takes the GPU when there is one; else a torch device.
-        precision: precision of the network's arithmetic; `auto` is float16 on a GPU and float32 on a CPU.
+        precision: precision of the network's arithmetic; `auto` is float32 on a CPU, and on a GPU tf32 or
+            float16, whichever is faster for a shape of input (measured while it runs).
         storage: number type of the stored matrix.
         trained: take network, power and whitening layer from `trained_file` instead of `backbone.weights`.
         trained_file: what the training pipeline or `kedro convert-checkpoint` wrote.
@@ -54,7 +56,7 @@ class GlobalDescriptorConfig(Configuration):
     scales: tuple[Scale, ...] = Field(default=(1.0, 1 / math.sqrt(2), math.sqrt(2)), min_length=1)
     scale_power: float = Field(default=1.0, gt=0, le=100)
     batch_size: int | None = Field(default=None, ge=1, le=65_536)
-    shard_size: ShardSize = 64
+    shard_size: ShardSize | None = None
     device: str = "auto"
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     storage: Literal["float32", "float16"] = "float32"

@@ -9,6 +9,7 @@ images share a batch.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,18 +30,28 @@ from landmark_retrieval.descriptors.backbones import (
 )
 from landmark_retrieval.descriptors.config import GlobalDescriptorConfig
 from landmark_retrieval.descriptors.covariance import Covariance
-from landmark_retrieval.descriptors.loading import ImageBatch, Unreadable, iterate_batches
+from landmark_retrieval.descriptors.forward import Forward, forward_of
+from landmark_retrieval.descriptors.loading import (
+    ImageBatch,
+    Unreadable,
+    drawn_ahead,
+    iterate_batches,
+    page_locked,
+)
 from landmark_retrieval.descriptors.model import DescriptorModel, whitening_layer
 from landmark_retrieval.descriptors.pooling import GeM, build_pooling, region_pooling
 from landmark_retrieval.descriptors.trained import UNIT_REGIONS, TrainedDescriptor, load_trained
 from landmark_retrieval.descriptors.whitening import Whitening, whitening_from_moments
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.images import Source, content_digest
-from landmark_retrieval.runtime.devices import autocast, choose_device
+from landmark_retrieval.runtime.devices import choose_device
 from landmark_retrieval.runtime.heap import retained_heap
 from landmark_retrieval.runtime.progress import image_progress
 
 logger = logging.getLogger(__name__)
+
+BATCHES_AHEAD = 2
+"""Batches that are ready for a GPU while it computes."""
 
 MOMENT_IMAGES = 16
 """Images whose regions are added to the moments at a time."""
@@ -107,26 +118,58 @@ def pool_images(
     device = choose_device(config.device)
     model = model or build_model(config, None)
     learning = region_pooling(config.pooling) if has_learned_layer(config) else None
+    forward = forward_of(model.backbone, config.precision, device)
+    on_gpu, computing = device.type == "cuda", deque[tuple[ImageBatch, list[Tensor], Any]]()
+
+    def finished(left: int) -> Iterator[tuple[int, Pooled | Undescribed]]:
+        """Yield what the network has given of all batches but the latest `left`."""
+        while len(computing) > left:
+            batch, parts, event = computing.popleft()
+            if event is not None:
+                event.synchronize()
+            yield from _split(batch, parts)
+            progress.update(len(batch.positions))
+
     with (
         retained_heap(),
         torch.inference_mode(),
         image_progress(len(paths), "described", show_progress) as progress,
     ):
-        for item in iterate_batches(paths, config):
+        items = iterate_batches(paths, config, page_locked if on_gpu else np.stack)
+        for item in drawn_ahead(items, BATCHES_AHEAD) if on_gpu else items:
             if isinstance(item, Unreadable):
                 logger.warning("unreadable image %s: %s", paths[item.position], item.reason)
                 yield item.position, Undescribed(item.reason, item.passing)
                 progress.update()
                 continue
-            parts = [part.cpu().numpy() for part in _pool_batch(model, item, config, device, learning)]
-            counts = tuple(part.shape[1] for part in parts)
-            for number, position in enumerate(item.positions):
-                yield position, Pooled(np.concatenate([part[number] for part in parts]), counts)
-            progress.update(len(item.positions))
+            parts = _pool_batch(model, forward, item, config, device, learning)
+            computing.append((item, *_to_host(parts)))
+            yield from finished(left=1 if on_gpu else 0)  # while the device computes, the next one is started
+        yield from finished(left=0)
+
+
+def _to_host(parts: list[Tensor]) -> tuple[list[Tensor], Any]:
+    """Return tensors on the CPU, and the event after which a GPU has filled them; None for at once."""
+    if not parts[0].is_cuda:
+        return parts, None
+    host = [torch.empty_like(part, device="cpu", pin_memory=True) for part in parts]
+    for target, part in zip(host, parts, strict=True):
+        target.copy_(part, non_blocking=True)
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record()
+    return host, event
+
+
+def _split(batch: ImageBatch, parts: list[Tensor]) -> Iterator[tuple[int, Pooled]]:
+    arrays = [part.numpy() for part in parts]
+    counts = tuple(part.shape[1] for part in arrays)
+    for number, position in enumerate(batch.positions):
+        yield position, Pooled(np.concatenate([part[number] for part in arrays]), counts)
 
 
 def _pool_batch(
     model: DescriptorModel,
+    forward: Forward,
     batch: ImageBatch,
     config: GlobalDescriptorConfig,
     device: torch.device,
@@ -135,11 +178,10 @@ def _pool_batch(
     """Return the vectors of each scale and those to learn from, `[b, r, c]`; float16 if they are kept."""
     parts, extra = [], None
     for number, pixels in enumerate(batch.scales):
-        with autocast(config, device):
-            features = model.backbone(to_input(pixels, model.backbone, device))
-            vectors = model.pooling.regions(features)
-            if learning is not None and number == learning_scale(config) and isinstance(model.pooling, GeM):
-                extra = learning.regions(features)  # type: ignore[operator]
+        features = forward(to_input(pixels, model.backbone, device))
+        vectors = model.pooling.regions(features)
+        if learning is not None and number == learning_scale(config) and isinstance(model.pooling, GeM):
+            extra = learning.regions(features)  # type: ignore[operator]
         parts.append(vectors)
     parts.append(parts[0][:, :0] if extra is None else extra)
     parts = [part.float() for part in parts]
@@ -286,7 +328,9 @@ def _cached_backbone(config: BackboneConfig, device: str, trained: TrainedDescri
     backbone = build_backbone(config)
     if trained is not None:
         load_by_name(backbone.network, trained.network, "trained_file")
-    backbone.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    on_cpu = torch.device(device).type == "cpu"
+    layout = torch.channels_last if on_cpu else torch.contiguous_format  # `Forward` has its own copy on a GPU
+    backbone.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     backbone.requires_grad_(False)
     return backbone
 
@@ -314,7 +358,7 @@ def to_input(pixels: NDArray[np.uint8], backbone: Backbone, device: torch.device
     """Return normalised network input `[b, 3, h, w]` float32 (channels last) of pixels `[b, h, w, 3]`."""
     tensor = torch.from_numpy(pixels)
     if device.type == "cuda":
-        tensor = tensor.pin_memory().to(device, non_blocking=True)
+        tensor = tensor.to(device, non_blocking=True)
     mean = torch.tensor(backbone.mean, device=device) * 255
     std = torch.tensor(backbone.std, device=device) * 255
     return tensor.float().sub_(mean).div_(std).permute(0, 3, 1, 2)

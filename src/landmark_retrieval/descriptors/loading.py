@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from landmark_retrieval.descriptors.config import GlobalDescriptorConfig
 from landmark_retrieval.images import Source, UnreadableImageError, load_image
 from landmark_retrieval.runtime.devices import batch_size, choose_device
+from landmark_retrieval.runtime.threads import thread_count
 
 MIN_SIDE = 32
 """Shortest side in pixels that a network gets."""
@@ -108,11 +108,13 @@ def loader_threads(config: GlobalDescriptorConfig) -> int:
     """
     if choose_device(config.device).type == "cpu":
         return torch.get_num_threads()  # the network rests meanwhile; one in each of several workers
-    return min(16, os.cpu_count() or 1)
+    return min(16, thread_count(0))
 
 
 def iterate_batches(
-    paths: Sequence[Source], config: GlobalDescriptorConfig
+    paths: Sequence[Source],
+    config: GlobalDescriptorConfig,
+    join: Callable[[Sequence[Pixels]], Pixels] = np.stack,
 ) -> Iterator[ImageBatch | Unreadable]:
     """Read images ahead of the network and yield them in batches of one shape.
 
@@ -121,6 +123,7 @@ def iterate_batches(
     Args:
         paths: image files.
         config: sizes, batch size and threads.
+        join: makes one array of the images of a batch.
 
     Yields:
         Batches as soon as one shape has enough images; the fullest one when many shapes are waiting; the rest
@@ -138,20 +141,33 @@ def iterate_batches(
         held += 1
         if len(bucket) == full:
             held -= full
-            yield _batch(waiting.pop(shape))
+            yield _batch(waiting.pop(shape), join)
         elif held > PENDING_BATCHES * full:
             largest = max(waiting, key=lambda key: len(waiting[key]))
             held -= len(waiting[largest])
-            yield _batch(waiting.pop(largest))
+            yield _batch(waiting.pop(largest), join)
     for bucket in waiting.values():
-        yield _batch(bucket)
+        yield _batch(bucket, join)
 
 
-def _batch(bucket: list[tuple[int, tuple[Pixels, ...]]]) -> ImageBatch:
+def _batch(
+    bucket: list[tuple[int, tuple[Pixels, ...]]], join: Callable[[Sequence[Pixels]], Pixels]
+) -> ImageBatch:
     positions = tuple(position for position, _ in bucket)
-    return ImageBatch(
-        positions, tuple(np.stack(pixels) for pixels in zip(*(p for _, p in bucket), strict=True))
-    )
+    return ImageBatch(positions, tuple(join(pixels) for pixels in zip(*(p for _, p in bucket), strict=True)))
+
+
+def page_locked(pixels: Sequence[Pixels]) -> Pixels:
+    """Join images in memory from which a GPU copies, with black ones up to the next power of two.
+
+    The number of images is part of the shape that a GPU prepares for when it meets it first.
+    """
+    count = 1 << (len(pixels) - 1).bit_length()
+    locked = torch.empty((count, *pixels[0].shape), dtype=torch.uint8, pin_memory=True).numpy()
+    for number, image in enumerate(pixels):
+        locked[number] = image
+    locked[len(pixels) :] = 0
+    return locked
 
 
 def _load(
@@ -167,6 +183,16 @@ def _load(
     with ThreadPoolExecutor(loader_threads(config), thread_name_prefix="image-loader") as pool:
         load = partial(load_scales, config=config)
         yield from (in_windows if in_turns else in_background)(pool, load, paths, ahead)
+
+
+def drawn_ahead(items: Iterator[Item], ahead: int) -> Iterator[Item]:
+    """Yield what an iterator gives, drawn from it by another thread, at most `ahead` early."""
+    end = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+        waiting = deque(pool.submit(next, items, end) for _ in range(ahead))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(pool.submit(next, items, end))
+            yield item  # type: ignore[misc]
 
 
 def in_windows(

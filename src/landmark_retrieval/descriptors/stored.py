@@ -33,7 +33,7 @@ from landmark_retrieval.descriptors.matrix import BlockArray, gather_results
 from landmark_retrieval.descriptors.model import whitening_layer
 from landmark_retrieval.descriptors.whitening import Whitening, whitening_rows
 from landmark_retrieval.images import Source, image_sources, why_unreadable
-from landmark_retrieval.runtime.devices import choose_device, resolved_precision
+from landmark_retrieval.runtime.devices import choose_device, resolved_precision, shard_size
 from landmark_retrieval.runtime.sharding import ExecutorConfig
 from landmark_retrieval.runtime.store import PASSING, Filled, Request, Store
 from landmark_retrieval.runtime.store_files import Arrays
@@ -149,7 +149,7 @@ def describe_photos(
     alone = executor.backend == "sequential"  # the bars of several would write over each other
     name = f"{config.pooling.kind} descriptors ({config.backbone.name})"
     what, unit = (f"{name} from regions", "join") if pooled is not None else (name, "photo")
-    request = Request(what, unit, prepare, config.shard_size, executor=executor)
+    request = Request(what, unit, prepare, shard_size(config), executor=executor)
     parameters_of_joined = {**parameters, "layer": hashlib.sha256(layer).hexdigest()[:16]}
     namespace = store.namespace(_kind(JOINED, config), parameters_of_joined)
     found = namespace.fill(keys, request)
@@ -194,7 +194,7 @@ def _pool(
         return partial(_pool_shard, [sources[row] for row in rows], config, alone)
 
     what = f"{config.pooling.kind} descriptors ({config.backbone.name})"
-    request = Request(what, "photo", prepare, config.shard_size, executor=executor)
+    request = Request(what, "photo", prepare, shard_size(config), executor=executor)
     return store.namespace(_kind(POOLED, config), descriptor_parameters(config)).fill(keys, request)
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import Any
-
 import torch
 
 from landmark_retrieval.descriptors.config import GlobalDescriptorConfig
@@ -12,6 +9,10 @@ from landmark_retrieval.errors import LandmarkRetrievalError
 
 GPU_BATCH, CPU_BATCH = 32, 4
 """Default batch sizes; on a CPU the activations of a larger batch leave the cache."""
+
+
+CPU_SHARD, GPU_SHARD = 64, 1024
+"""Default photos of a shard; on a GPU batches of one shape need many to choose from."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -32,24 +33,19 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def autocast(config: GlobalDescriptorConfig, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Return the context in which the network runs at the configured precision.
-
-    Args:
-        config: with `precision`; `auto` is float16 on a GPU and float32 elsewhere.
-        device: where the network runs.
-    """
-    precision = resolved_precision(config, device)
-    if precision == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=getattr(torch, precision))
-
-
 def resolved_precision(config: GlobalDescriptorConfig, device: torch.device | None = None) -> str:
-    """Return the precision that a configuration means on a device, its own where None is given."""
+    """Return the precision that a configuration means on a device, its own where None is given.
+
+    `auto` is on a GPU tf32 or float16, whichever is faster for a shape (`descriptors.forward`).
+    """
     if config.precision != "auto":
         return config.precision
-    return "float16" if (device or choose_device(config.device)).type == "cuda" else "float32"
+    return "tf32 or float16" if (device or choose_device(config.device)).type == "cuda" else "float32"
+
+
+def shard_size(config: GlobalDescriptorConfig) -> int:
+    """Return the photos of a shard that a configuration means on its device."""
+    return config.shard_size or (CPU_SHARD if choose_device(config.device).type == "cpu" else GPU_SHARD)
 
 
 def batch_size(config: GlobalDescriptorConfig) -> int:
