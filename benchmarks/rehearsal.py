@@ -84,13 +84,20 @@ def main() -> None:
         start = time.perf_counter()
         subprocess.run(command, cwd=folder, env=environment, check=True)
         print(f"\nwhole run: {time.perf_counter() - start:.0f} s")
-        (timings,) = folder.glob("data/**/stage_seconds.json")
-        nodes: dict[str, float] = json.loads(timings.read_text(encoding="utf-8"))["nodes"]
+        records = [
+            json.loads(file.read_text(encoding="utf-8"))["record"] for file in records_in(folder / "data")
+        ]
+        nodes = {record["node"]: record["seconds"] for record in records}
         for node, seconds in sorted(nodes.items(), key=lambda item: -item[1])[:12]:
             print(f"  {seconds:8.1f} s  {node}")
         for layer in sorted((folder / "data").iterdir()):
             print(f"  {size_of(layer):8.1f} MiB  {layer.name}")
         print((folder / "data" / "08_reporting" / "ablation.txt").read_text(encoding="utf-8"))
+
+
+def records_in(folder: Path) -> list[Path]:
+    """Return the records beside all artifacts."""
+    return list(folder.glob("**/.*.record.json"))
 
 
 if __name__ == "__main__":

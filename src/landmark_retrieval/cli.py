@@ -16,12 +16,14 @@ from landmark_retrieval.commands.egt import egt
 from landmark_retrieval.commands.environments import check_environment
 from landmark_retrieval.commands.errors import in_words, plain_errors
 from landmark_retrieval.commands.evaluate import evaluate
+from landmark_retrieval.commands.full_disk import full_disk, is_full_disk
 from landmark_retrieval.commands.killed import killed_runs_marked
 from landmark_retrieval.commands.params import params_option
 from landmark_retrieval.commands.photos import check_photos
 from landmark_retrieval.commands.run_checks import check_run, configuration
 from landmark_retrieval.commands.search import search
 from landmark_retrieval.commands.serve import serve
+from landmark_retrieval.commands.status import status
 from landmark_retrieval.commands.store import store
 from landmark_retrieval.configuration import unknown_option
 from landmark_retrieval.errors import LandmarkRetrievalError
@@ -111,10 +113,14 @@ def _run_with_plain_errors() -> click.Command:
                 return original(*args, **kwargs)
         except ParameterValidationError as error:
             raise click.ClickException(_parameter_problems(str(error))) from error
-        except (LandmarkRetrievalError, MissingConfigException) as error:
-            raise click.ClickException(in_words(error)) from error
-        except DatasetError as error:
-            raise click.ClickException(" ".join(str(error.__cause__ or error).split())) from error
+        except Exception as error:
+            if is_full_disk(error):
+                raise click.ClickException(full_disk(error, kwargs["env"], kwargs["params"])) from error
+            if isinstance(error, (LandmarkRetrievalError, MissingConfigException)):
+                raise click.ClickException(in_words(error)) from error
+            if isinstance(error, DatasetError):
+                raise click.ClickException(" ".join(str(error.__cause__ or error).split())) from error
+            raise
 
     options = [params_option if option.name == "params" else option for option in run.params]
     return click.Command("run", params=options, callback=callback, help=run.help, short_help=run.short_help)
@@ -132,4 +138,5 @@ cli.add_command(collection)
 cli.add_command(search)
 cli.add_command(serve)
 cli.add_command(store)
+cli.add_command(status)
 cli.add_command(convert_checkpoint)

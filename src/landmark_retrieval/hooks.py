@@ -1,9 +1,8 @@
-"""Hooks around every run: missing artifacts named, stages timed, parameters logged to MLflow."""
+"""Hooks around every run: missing artifacts named, parameters logged to MLflow."""
 
 from __future__ import annotations
 
 import logging
-import time
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,20 +33,12 @@ from landmark_retrieval.io.tracking import (
 from landmark_retrieval.pipeline_registry import STAGES, register_pipelines
 from landmark_retrieval.retrieval.variants import choose_variants
 from landmark_retrieval.runtime.run_facts import run_facts
-from landmark_retrieval.runtime.sharding import ShardPlan
-from landmark_retrieval.store_hooks import stores_of
 
 with warnings.catch_warnings(record=True):
     # MLflow warns of a class of kedro-mlflow, whatever the filters say.
     from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 
 logger = logging.getLogger(__name__)
-
-STAGE_SECONDS = "stage_seconds"
-"""Catalog entry that holds the measured seconds of every node and of every variant."""
-
-RUN_FACTS = "run_facts"
-"""Catalog entry that holds commit, versions and machine of the run."""
 
 PHOTOS = "photos"
 """Catalog entry of the photos, the only input that no stage makes."""
@@ -104,9 +95,7 @@ def _missing_inputs(pipeline: Pipeline, catalog: CatalogProtocol) -> list[str]:
     return [
         name
         for name in sorted(pipeline.inputs())
-        if not name.startswith("params:")
-        and name not in ("parameters", STAGE_SECONDS, RUN_FACTS)
-        and not catalog.exists(name)
+        if not name.startswith("params:") and name != "parameters" and not catalog.exists(name)
     ]
 
 
@@ -139,76 +128,6 @@ def _refuse_input(name: str, catalog: CatalogProtocol) -> NoReturn:
         option = "image_root" if isinstance(catalog.get(PHOTOS), ImageFolderDataset) else "data_root"
         reason += f"; give the folder of your photos with `--params {option}=DIR`"
     raise LandmarkRetrievalError(reason)
-
-
-class TimingHooks:
-    """Store what a run is made with, what its nodes cost, and what variants cost from photos to ranking.
-
-    Sharded artifacts count the computing time of all their shards, also of those that an earlier run made.
-    """
-
-    def __init__(self) -> None:
-        self._started: dict[str, float] = {}
-        self._seconds: dict[str, float] = {}
-        self._stored: dict[str, float] = {}
-        self._catalog: CatalogProtocol | None = None
-
-    @hook_impl
-    def after_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
-        """Note what the results of a node took, whenever they were computed."""
-        for store in stores_of(inputs):
-            self._stored[node.name] = sum(work.seconds for work in store.work)
-
-    @hook_impl
-    def before_pipeline_run(self, run_params: dict[str, Any], catalog: CatalogProtocol) -> None:
-        """Continue from the timings of earlier runs; store what this run is made with."""
-        self._catalog = catalog
-        self._seconds = _stored_seconds(catalog)
-        self._store()
-        catalog.save(RUN_FACTS, run_facts(Path(run_params["project_path"])))
-
-    @hook_impl
-    def before_node_run(self, node: Node) -> None:
-        """Start the clock of a node."""
-        self._started[node.name] = time.perf_counter()
-
-    @hook_impl
-    def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
-        """Stop the clock once the node's output is stored (shards are computed while they are stored)."""
-        seconds = time.perf_counter() - self._started[node.name]
-        if isinstance(data, ShardPlan) and self._catalog is not None:
-            seconds = max(seconds, self._catalog.load(dataset_name).seconds())
-        seconds = max(seconds, self._stored.get(node.name, 0.0))
-        self._seconds[node.name] = round(seconds, 3)
-        self._store()
-
-    def _store(self) -> None:
-        if self._catalog is None:
-            return
-        whole = pipelines["__default__"]
-        outputs = sorted(whole.all_outputs())
-        rankings = [name.removesuffix(".ranking") for name in outputs if name.endswith(".ranking")]
-        variants = {
-            variant: round(
-                sum(
-                    self._seconds.get(node.name, 0.0) for node in whole.to_outputs(f"{variant}.ranking").nodes
-                ),
-                3,
-            )
-            for variant in rankings
-        }
-        self._catalog.save(STAGE_SECONDS, {"nodes": self._seconds, "variants": variants})
-
-
-def _stored_seconds(catalog: CatalogProtocol) -> dict[str, float]:
-    """Return the seconds of every node as stored; none when a killed run left a damaged file."""
-    if not catalog.exists(STAGE_SECONDS):
-        return {}
-    try:
-        return {str(node): float(seconds) for node, seconds in catalog.load(STAGE_SECONDS)["nodes"].items()}
-    except (DatasetError, AttributeError, KeyError, TypeError, ValueError) as error:
-        logger.warning("%s is damaged, timing starts anew: %s", STAGE_SECONDS, " ".join(str(error).split()))
-        return {}
 
 
 class ExperimentHooks(MlflowHook):

@@ -14,12 +14,13 @@ class LateHooks:
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Load and register the hooks, and let them see the context, which they came too late for."""
-        from landmark_retrieval.hooks import ArtifactHooks, ExperimentHooks, TimingHooks
+        from landmark_retrieval.chain_hooks import ChainHooks
+        from landmark_retrieval.hooks import ArtifactHooks, ExperimentHooks
         from landmark_retrieval.store_hooks import StoreHooks, TurnHooks
 
         manager = context._hook_manager
-        # Kedro calls the last one first: a run waits for its turn before it is timed and tracked.
-        late: list[Any] = [ArtifactHooks(), TimingHooks(), StoreHooks(), ExperimentHooks(), TurnHooks()]
+        # Kedro calls the last one first: a run waits for its turn before it is tracked.
+        late: list[Any] = [ChainHooks(), ArtifactHooks(), StoreHooks(), ExperimentHooks(), TurnHooks()]
         for hooks in late:
             if not any(type(known) is type(hooks) for known in manager.get_plugins()):
                 manager.register(hooks)

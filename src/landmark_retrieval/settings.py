@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+from landmark_retrieval.catalog import ChainCatalog, ChainContext
 from landmark_retrieval.config_loader import CONFIG_LOADER_ARGS as CONFIG_LOADER_ARGS
 from landmark_retrieval.config_loader import ConfigLoader
 from landmark_retrieval.late_hooks import LateHooks
@@ -16,6 +17,8 @@ with warnings.catch_warnings(record=True):
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow", "kedro_mlflow")
 CONFIG_LOADER_CLASS = ConfigLoader
 HOOKS = (LateHooks(),)
+CONTEXT_CLASS = ChainContext
+DATA_CATALOG_CLASS = ChainCatalog
 
 # Warnings that no user of this project can act on.
 for message in (

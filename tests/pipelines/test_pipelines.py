@@ -30,8 +30,8 @@ LAYERS = {
 NOT_FROM_A_STAGE = {
     "photos": "the user's",
     "store": "filled by the nodes that take it",
-    "stage_seconds": "written by the timing hook",
-    "run_facts": "likewise",
+    "run_facts": "of the process",
+    **{f"{variant}.making": "of the records beside artifacts" for variant in VARIANTS},
     "chosen_options": "optional, made by egt_sweep",
     "known_photos": "remembered_photos of the run before",
     "known_groups": "remembered_groups of the run before",

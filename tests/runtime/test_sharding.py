@@ -165,6 +165,43 @@ def test_other_file_systems_hold_the_same_bytes(tmp_path, reference, scheme):
     assert not [name for name in store._names() if name.endswith(".tmp")]
 
 
+@pytest.mark.parametrize("noted", [True, False])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: bytes(len(content)),
+        lambda content: b"",
+        lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:],
+    ],
+)
+def test_damaged_shards_are_named_and_computed_again(tmp_path, caplog, damage, noted):
+    store = ShardStore(str(tmp_path / "store"))
+    store.run(plan(tmp_path / "trace.txt"))
+    before = shard_bytes(store.root)
+    names = store.manifest()["shards"]
+    for name in names[1:3]:
+        file = Path(store.root) / name
+        file.write_bytes(damage(file.read_bytes()))
+        note = Path(store.root) / f"{name}.seconds"
+        if not noted:  # as versions before this one wrote it
+            note.write_text(note.read_text().split()[0])
+    store.run(plan(tmp_path / "trace.txt"))
+    assert shard_bytes(store.root) == before
+    assert computed(tmp_path / "trace.txt") == [0, 1, 1, 2, 2, 3, 4]
+    assert f"2 shards are damaged and computed again: {names[1]}, {names[2]}" in caplog.text
+
+
+def test_a_shard_with_the_content_of_another_is_computed_again(tmp_path):
+    store = ShardStore(str(tmp_path / "store"))
+    store.run(plan(tmp_path / "trace.txt"))
+    before = shard_bytes(store.root)
+    first, second, *_ = (Path(store.root) / name for name in store.manifest()["shards"])
+    first.write_bytes(second.read_bytes())
+    store.run(plan(tmp_path / "trace.txt"))
+    assert shard_bytes(store.root) == before
+
+
 def test_seconds_of_shards_are_read_in_one_call(tmp_path, monkeypatch):
     store = ShardStore(str(tmp_path / "bucket [1]*"))
     tasks = plan(tmp_path / "trace.txt").tasks

@@ -190,7 +190,7 @@ def run_again(env: str | None, params: Mapping[str, Any]) -> None:
 def _is_certified(name: str, catalog: Any) -> bool:
     """Tell whether an artifact is content that a repetition must reproduce: no times, pictures or logs."""
     kinds = ("ArrayBundleDataset", "CSVDataset", "ParquetDataset", "JSONDataset")
-    if name in ("stage_seconds", "run_facts", "ablation", "rivals", "met_files", "audit"):
+    if name in ("ablation", "rivals", "met_files", "audit"):
         return False
     return type(catalog.get(name)).__name__ in kinds and catalog.exists(name)
 

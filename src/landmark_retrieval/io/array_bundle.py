@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from landmark_retrieval.io.errors import ArtifactError, one_line, passed_on
 from landmark_retrieval.io.previews import TablePreview
 from landmark_retrieval.runtime.bundle import FORMAT, INDEX, bytes_of, field_names, read_bundle, read_layout
+from landmark_retrieval.runtime.files import space_in_words, sync
 
 LEFT = 3600.0
 """Seconds without a write after which an unfinished save is one that was killed."""
@@ -91,10 +92,12 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
         token = uuid.uuid4().hex
         temporary = self._folder.with_name(f".{self._folder.name}.{token}.tmp")
         try:
-            temporary.mkdir()
-            with passed_on():
+            with passed_on(), space_in_words(self._folder):
+                temporary.mkdir()
                 self._write(data, temporary)
-            self._replace(temporary, token)
+                for file in [*temporary.iterdir(), temporary]:
+                    sync(file)
+                self._replace(temporary, token)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -165,6 +168,7 @@ class ArrayBundleDataset(AbstractDataset[Any, Any]):
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
                 token = uuid.uuid4().hex  # another run has just put its own there: replace that, too
+        sync(self._folder.parent)
         for leftover in self._siblings("old"):
             shutil.rmtree(leftover, ignore_errors=True)
 

@@ -86,6 +86,11 @@ class RevisitedDataset(PhotosDataset):
         self._distractors = distractors
         self._photos_needed = not descriptors
 
+    @property
+    def files_needed(self) -> bool:
+        """Whether the photos themselves must be there, besides their table."""
+        return self._photos_needed
+
     def load(self) -> RawCollection:
         """Return the raw image table.
 

@@ -47,8 +47,9 @@ class CollectionPageDataset(AbstractDataset[CollectionPage, str]):
         there = {file.name for file in self._pictures.iterdir() if not self._is_being_written(file)}
 
         def make(name: str) -> None:
-            with whole_file(self._pictures / name) as file:
-                file.write_bytes(thumbnail(data.pictures[name], data.side))
+            picture = thumbnail(data.pictures[name], data.side)
+            with whole_file(self._pictures / name, lasting=False) as temporary:
+                temporary.write_bytes(picture)
 
         with ThreadPoolExecutor() as threads:
             list(threads.map(make, sorted(data.pictures.keys() - there)))

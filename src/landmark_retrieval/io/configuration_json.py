@@ -12,6 +12,7 @@ from kedro.utils import load_obj
 from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.io.errors import ArtifactError, damaged
+from landmark_retrieval.runtime.files import whole_file
 
 
 class ConfigurationDataset(AbstractDataset[Configuration, Configuration]):
@@ -44,8 +45,8 @@ class ConfigurationDataset(AbstractDataset[Configuration, Configuration]):
 
     def save(self, data: Configuration) -> None:
         """Write the model."""
-        self._filepath.parent.mkdir(parents=True, exist_ok=True)
-        self._filepath.write_text(json.dumps(data.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
+        with whole_file(self._filepath) as temporary:
+            temporary.write_text(json.dumps(data.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
 
     def _exists(self) -> bool:
         return self._filepath.exists()

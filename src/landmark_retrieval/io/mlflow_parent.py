@@ -6,12 +6,14 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import mlflow
 from mlflow.entities import RunStatus
+
+from landmark_retrieval.runtime.parameters import flat
 
 WHOLE = ("__default__", "own_descriptors", "own_descriptors_verified")
 """Pipelines whose name says nothing that the data set does not."""
@@ -32,9 +34,7 @@ def run_name(data_set: str, pipelines: Sequence[str], overrides: Mapping[str, An
         overrides: runtime parameters, nested.
     """
     named = [name for name in pipelines if name and name not in WHOLE]
-    changed = [
-        f"{name}={value}" for name, value in _flat(overrides) if name.split(".")[0] not in NOT_IN_NAMES
-    ]
+    changed = [f"{name}={value}" for name, value in flat(overrides) if name.split(".")[0] not in NOT_IN_NAMES]
     return " ".join([f"{data_set}: {', '.join(named)}" if named else data_set, *changed])
 
 
@@ -89,11 +89,3 @@ def _started(process: int) -> str:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
         return ""
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

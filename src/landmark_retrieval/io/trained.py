@@ -14,6 +14,7 @@ from safetensors import safe_open
 from landmark_retrieval.descriptors.trained import TrainedDescriptor, load_trained, save_trained
 from landmark_retrieval.io.errors import ArtifactError, passed_on
 from landmark_retrieval.local_features.attention import AttentionHead, load_attention, save_attention
+from landmark_retrieval.runtime.files import whole_file
 from landmark_retrieval.training import AttentionPlan, TrainingPlan
 
 
@@ -98,8 +99,8 @@ class AttentionDataset(AbstractDataset[AttentionPlan, AttentionHead]):
         with passed_on():
             folder = self._file.with_name(self._file.stem + "_checkpoint")
             head = data.run(folder, partial(log_metrics, "attention"))
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            save_attention(head, self._file)
+            with whole_file(self._file) as temporary:
+                save_attention(head, temporary)
 
     def load(self) -> AttentionHead:
         """Return the stored head.

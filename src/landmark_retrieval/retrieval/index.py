@@ -37,7 +37,7 @@ from landmark_retrieval.local_features import (
 )
 from landmark_retrieval.retrieval.layers import LayeredFeatures, LayeredMatrix, Matrix
 from landmark_retrieval.retrieval.variants import BLEND, Variant, choose_variants, graphs_of
-from landmark_retrieval.runtime.sharding import changed_parameters
+from landmark_retrieval.runtime.parameters import changed_parameters
 from landmark_retrieval.verification import ExpansionConfig, VerificationConfig, pair_parameters
 from landmark_retrieval.verification.calibration import InlierFit, from_plain
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import struct
 import zipfile
+import zlib
 from typing import IO, Any
 
 import numpy as np
@@ -96,3 +98,20 @@ class ShardArrays:
         if len(content) < size:
             raise ValueError("the file is cut off")
         return content
+
+
+def is_as_written(file: IO[bytes], checksum: str) -> bool:
+    """Tell whether a shard holds what was written.
+
+    Args:
+        file: opened at its start.
+        checksum: SHA-256 in hexadecimal digits; "" for a shard of an earlier version, which has one for
+            each of its arrays only.
+    """
+    if checksum:
+        return hashlib.file_digest(file, "sha256").hexdigest() == checksum  # type: ignore[arg-type]
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError, zlib.error):
+        return False

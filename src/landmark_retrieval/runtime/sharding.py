@@ -7,18 +7,22 @@ computed. Shards run through `joblib.Parallel`, in this process, in several, or 
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import fsspec
 import numpy as np
+from fsspec.implementations.local import LocalFileSystem
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
@@ -28,7 +32,9 @@ from tqdm import tqdm
 from landmark_retrieval.configuration import Configuration, digest
 from landmark_retrieval.errors import LandmarkRetrievalError
 from landmark_retrieval.runtime.dask_jobs import JobsKilledError, run_on_dask
-from landmark_retrieval.runtime.shard_arrays import ShardArrays
+from landmark_retrieval.runtime.files import whole_file
+from landmark_retrieval.runtime.parameters import changed_parameters
+from landmark_retrieval.runtime.shard_arrays import ShardArrays, is_as_written
 from landmark_retrieval.runtime.threads import library_threads, thread_count
 
 logger = logging.getLogger(__name__)
@@ -224,26 +230,48 @@ class ShardStore:
             )
         self._fs.makedirs(self._path(""), exist_ok=True)
         present = self._names()
+        notes = self._notes([name for name in wanted if name in present])
+        present -= self._damaged(notes)
         missing = [task for task in plan.tasks if task.file_name not in present]
         self._describe_reuse(plan, missing, present)
         self._compute(plan, missing)
-        self._write_text(
-            MANIFEST,
-            json.dumps(
-                {
-                    "shards": wanted,
-                    "fingerprint": digest(wanted, dict(plan.metadata)),
-                    "seconds": self._seconds_of(wanted),
-                    "metadata": dict(plan.metadata),
-                    "parameters": dict(plan.parameters),
-                },
-                indent=1,
-            ),
-        )
+        notes |= self._notes([task.file_name for task in missing])
+        manifest = {
+            "shards": wanted,
+            "fingerprint": digest(wanted, dict(plan.metadata)),
+            "seconds": sum(float(note.split()[0]) for note in notes.values() if note),
+            "metadata": dict(plan.metadata),
+            "parameters": dict(plan.parameters),
+        }
+        self._write_whole(MANIFEST, json.dumps(manifest, indent=1).encode())
         keep = {*wanted, *(name + ".seconds" for name in wanted), MANIFEST}
-        for name in sorted(present - keep):
-            if name.endswith((".npz", ".npz.seconds", ".tmp")):
-                self._fs.rm_file(self._path(name))
+        left = {
+            name for name in self._names() if name.endswith(".tmp")
+        }  # also of workers that have just died
+        for name in sorted(
+            left | {name for name in present - keep if name.endswith((".npz", ".npz.seconds"))}
+        ):
+            self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        with suppress(FileNotFoundError):  # another run was quicker
+            self._fs.rm_file(self._path(name))
+
+    def _damaged(self, notes: Mapping[str, str]) -> set[str]:
+        """Return which stored shards do not hold what was written; they are named and computed again."""
+        damaged = {name for name, note in notes.items() if not self._is_as_written(name, note)}
+        if damaged:
+            logger.warning(
+                "%s: %d shards are damaged and computed again: %s",
+                self.root,
+                len(damaged),
+                ", ".join(sorted(damaged)),
+            )
+        return damaged
+
+    def _is_as_written(self, name: str, note: str) -> bool:
+        with self._fs.open(self._path(name), "rb") as file:
+            return is_as_written(file, note.split()[1] if len(note.split()) == 2 else "")
 
     def _names(self) -> set[str]:
         paths = self._fs.ls(self._path(""), detail=False, refresh=True)
@@ -315,52 +343,41 @@ class ShardStore:
             return {}
 
     def _write(self, task: ShardTask, arrays: Arrays, seconds: float) -> None:
-        temporary = self._path(f".{task.file_name}.{uuid.uuid4().hex}.tmp")
-        with self._fs.open(temporary, "wb") as file:
-            np.savez(file, **dict(arrays))  # type: ignore[arg-type]
-        self._write_text(task.file_name + ".seconds", f"{seconds:.3f}")
-        self._fs.mv(temporary, self._path(task.file_name))
+        buffer = io.BytesIO()
+        np.savez(buffer, **dict(arrays))  # type: ignore[arg-type]
+        content = buffer.getvalue()
+        note = f"{seconds:.3f} {hashlib.sha256(content).hexdigest()}"
+        self._write_whole(task.file_name + ".seconds", note.encode())
+        self._write_whole(task.file_name, content)
 
-    def _write_text(self, name: str, text: str) -> None:
-        temporary = self._path(f".{name}.{uuid.uuid4().hex}.tmp")
-        with self._fs.open(temporary, "wt") as file:
-            file.write(text)
-        self._fs.mv(temporary, self._path(name))
+    def _write_whole(self, name: str, content: bytes) -> None:
+        """Write a file under a temporary name, see it on a local disk, and give it its name."""
+        if isinstance(self._fs, LocalFileSystem):
+            try:
+                with whole_file(Path(self._path(name))) as temporary:
+                    temporary.write_bytes(content)
+            except FileNotFoundError:  # another run has ended with this shard, and tidied up
+                if not self._fs.exists(self._path(name)):
+                    raise
+            return
+        passing = self._path(f".{name}.{uuid.uuid4().hex}.tmp")
+        self._fs.pipe_file(passing, content)
+        self._fs.mv(passing, self._path(name))
 
-    def _seconds_of(self, names: Sequence[str]) -> float:
-        """Return the computing time of shards; what says it is read in one call, concurrently in a bucket."""
+    def _notes(self, names: Sequence[str]) -> dict[str, str]:
+        """Return what is noted beside shards, seconds and checksum; "" for nothing.
+
+        All are read in one call, concurrently in a bucket.
+        """
+        if not names:
+            return {}
         # Unlike `cat` it takes names as they are, brackets and stars among them.
         texts = self._fs.cat_ranges([self._path(name + ".seconds") for name in names], None, None)
         for text in texts:
             if isinstance(text, Exception) and not isinstance(text, FileNotFoundError):
                 raise text
-        return sum(0.0 if isinstance(text, Exception) else float(text) for text in texts)
-
-
-def changed_parameters(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return what differs between two sets of nested parameters, as `ransac.threshold 4.0 → 3.0`.
-
-    Args:
-        before: parameters as read from a manifest; empty for "not known".
-        after: parameters now.
-    """
-    if not before:
-        return []
-    old, new = (dict(_flat(json.loads(json.dumps(values, default=str)))) for values in (before, after))
-    absent = "(none)"
-    return [
-        f"{name} {old.get(name, absent)} → {new.get(name, absent)}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name, absent) != new.get(name, absent)
-    ]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
+        notes = ("" if isinstance(text, Exception) else text.decode(errors="replace") for text in texts)
+        return dict(zip(names, notes, strict=True))
 
 
 def _compute_and_write(store: ShardStore, task: ShardTask) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import os
@@ -18,6 +17,9 @@ from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
 from landmark_retrieval.errors import LandmarkRetrievalError
+from landmark_retrieval.runtime.files import NO_SPACE
+from landmark_retrieval.runtime.files import NoSpaceError as NoSpaceError
+from landmark_retrieval.runtime.files import sync as sync_to_disk
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -30,12 +32,6 @@ TEMPORARY = ".tmp"
 KEYS, SECONDS, REASONS, OFFSETS = "keys", "seconds", "reasons", "offsets"
 PARTS = "parts."
 """Arrays of this prefix hold `offsets[i]` to `offsets[i + 1]` of result i, all others hold one row of it."""
-
-NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-class NoSpaceError(LandmarkRetrievalError):
-    """The file system is full."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +126,7 @@ class Folder:
                         os.fsync(file.fileno())
                 Path(temporary).replace(self.path(name))
                 if sync:
-                    _sync_folder(str(Path(temporary).parent))
+                    sync_to_disk(Path(temporary).parent)
             else:
                 self.fs.pipe_file(temporary, content)
                 self.fs.mv(temporary, self.path(name))
@@ -152,20 +148,6 @@ class Folder:
             raise LandmarkRetrievalError(
                 f"{self.url}/{name}: cannot be deleted ({error.strerror or error})"
             ) from None
-
-
-def _sync_folder(path: str) -> None:
-    """Make a rename last through a power cut, where the system can open folders."""
-    try:
-        folder = os.open(path, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(folder)
-    except OSError:
-        pass
-    finally:
-        os.close(folder)
 
 
 def state_of(entry: Mapping[str, Any]) -> str:

@@ -10,7 +10,6 @@ import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
 from landmark_retrieval import evaluation
 from landmark_retrieval.collection import (
@@ -41,6 +40,7 @@ from landmark_retrieval.evaluation.protocols import evaluate_protocol
 from landmark_retrieval.graph import Traversal, TraversalConfig
 from landmark_retrieval.graph.label_evidence import LabelEvidence
 from landmark_retrieval.images import image_sources
+from landmark_retrieval.io.chain import Making
 from landmark_retrieval.io.mlflow_run import flatten
 from landmark_retrieval.local_features import LocalFeaturesConfig, LocalFeatureStore, StoredFeatures
 from landmark_retrieval.local_features.extraction import extractor_identity
@@ -88,9 +88,13 @@ def make_submission(ranking: Ranking, images: pd.DataFrame) -> pd.DataFrame:
     return evaluation.make_submission(ranking.rows, ids[rows.asked], ids[rows.index])
 
 
-def make_ablation_table(stage_seconds: dict[str, Any], **metrics: dict[str, float]) -> pd.DataFrame:
-    """Put the metrics of all variants, by their names, side by side."""
-    return ablation_table(metrics, stage_seconds["variants"])
+def make_ablation_table(**found: Any) -> pd.DataFrame:
+    """Put the metrics of all variants side by side, with the seconds from the photos to their rankings.
+
+    What was found is the `metrics` and the `making` of every variant, by names such as `blend.metrics`.
+    """
+    seconds = {variant: sum(made.seconds.values()) for variant, made in _of_variants(found, "making").items()}
+    return ablation_table(_of_variants(found, "metrics"), seconds)
 
 
 def measure_intervals(images: pd.DataFrame, config: BootstrapConfig, **rankings: Ranking) -> pd.DataFrame:
@@ -137,32 +141,36 @@ def describe_run(variant: Variant) -> Callable[..., VariantRun]:
         metrics: dict[str, float],
         submission: pd.DataFrame,
         intervals: pd.DataFrame,
-        stage_seconds: dict[str, Any],
+        making: Making,
         facts: dict[str, str],
         options: TraversalConfig,
-        parameters: dict[str, Any],
+        data_set: DataSetConfig,
         probabilities: pd.DataFrame | None = None,
         inlier_fits: dict[str, dict[str, Any]] | None = None,
         labels: LabelEvidence | None = None,
     ) -> VariantRun:
-        seconds = stage_seconds["variants"].get(variant.name, float("nan"))
-        plain, proof = _plain(parameters), {}
+        proof = {}
         if probabilities is not None and inlier_fits is not None:
-            config = VerificationConfig.model_validate(parameters["verification"]).calibration
+            config = VerificationConfig.model_validate(making.parameters.get("verification", {})).calibration
             proof = evidence_metrics(probabilities, images, from_plain(inlier_fits), config, labels)
         figure = figures.plot_average_precision(average_precision(ranking.rows, relevant_index_rows(images)))
         return VariantRun(
             name=variant.name,
-            parameters={"variant": variant.name, **plain, **options.model_dump(mode="json")},
-            metrics={**metrics, **interval_metrics(intervals, variant.name), **proof, "seconds": seconds},
+            parameters={"variant": variant.name, **making.parameters, **options.model_dump(mode="json")},
+            metrics={
+                **metrics,
+                **interval_metrics(intervals, variant.name),
+                **proof,
+                "seconds": sum(making.seconds.values()),
+            },
             tags={
                 "variant": variant.name,
                 "adds": variant.adds,
-                "data_set": str(plain["data_set"]["name"]),
+                "data_set": data_set.name,
                 "commit": facts["commit"],
             },
-            inputs={str(plain["data_set"]["name"]): images},
-            models=_models(plain),
+            inputs={data_set.name: images},
+            models=_models(making.parameters, data_set.name),
             tables={"submission.csv": submission},
             figures={"average_precision.png": figure},
         )
@@ -181,18 +189,22 @@ def make_report(
     local_features: StoredFeatures,
     facts: dict[str, str],
     options: TraversalConfig,
-    parameters: dict[str, Any],
     data_set: DataSetConfig,
-    verification: VerificationConfig,
     published: PublishedConfig,
     config: ReportConfig,
     **found: Any,
 ) -> str:
     """Show what the variants found for the queries on which they differ most, and why.
 
-    What was found is the `ranking` of every variant, with the `traversal` and the `label_bridge` of those
-    that have them, by names such as `blend.ranking`.
+    What was found is the `ranking` and the `making` of every variant, with the `traversal` and the
+    `label_bridge` of those that have them, by names such as `blend.ranking`.
     """
+    used = {
+        name: group
+        for made in _of_variants(found, "making").values()
+        for name, group in made.parameters.items()
+    }
+    verification = VerificationConfig.model_validate(used.get("verification", {}))
     rankings, traversals = _of_variants(found, "ranking"), _of_variants(found, "traversal")
     findings = _findings(
         rankings,
@@ -220,7 +232,7 @@ def make_report(
         skipped,
         split_counts(images),
         data_set=data_set.name,
-        parameters=dict(flatten({**_plain(parameters), **options.model_dump(mode="json")})),
+        parameters=dict(flatten({**used, **options.model_dump(mode="json")})),
         facts=facts,
         intervals=intervals,
         published=published.rows(),
@@ -295,7 +307,7 @@ def _findings(rankings: dict[str, Ranking], **more: Any) -> Findings:
     return Findings(rankings={name: ranking.rows for name, ranking in rankings.items()}, **more)
 
 
-def _models(parameters: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _models(parameters: Mapping[str, Any], data_set: str) -> dict[str, dict[str, Any]]:
     """Return the models of a run and what they depend on: options, data set, state of their weights.
 
     Of descriptors from elsewhere nothing but their files is known.
@@ -308,14 +320,7 @@ def _models(parameters: dict[str, Any]) -> dict[str, dict[str, Any]]:
         models[name]["network"] = network_identity(GlobalDescriptorConfig.model_validate(parameters[name]))
     extractor = LocalFeaturesConfig.model_validate(parameters["local_features"]).extractor
     models["local_features"]["network"] = extractor_identity(extractor)
-    return {name: {"data_set": parameters["data_set"]["name"], **model} for name, model in models.items()}
-
-
-def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-        for name, value in parameters.items()
-    }
+    return {name: {"data_set": data_set, **model} for name, model in models.items()}
 
 
 def _query_usage(images: pd.DataFrame) -> NDArray[Any] | None:

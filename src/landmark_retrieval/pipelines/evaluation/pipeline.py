@@ -26,12 +26,14 @@ def create_pipeline(variants: Sequence[Variant], **_: object) -> Pipeline:
 def create_ablation_pipeline(variants: Sequence[Variant]) -> Pipeline:
     """Return the steps that put all variants side by side, as numbers and as text."""
     rankings = {variant.name: f"{variant.name}.ranking" for variant in variants}
-    metrics = {variant.name: f"{variant.name}.metrics" for variant in variants}
+    measured = {
+        name: name for variant in variants for name in (f"{variant.name}.metrics", f"{variant.name}.making")
+    }
     return Pipeline(
         [
             Node(
                 nodes.make_ablation_table,
-                inputs={"stage_seconds": "stage_seconds", **metrics},
+                inputs=measured,
                 outputs="ablation",
                 name="make_ablation_table",
                 namespace=NAMESPACE,
@@ -88,6 +90,7 @@ def create_report_pipeline(variants: Sequence[Variant]) -> Pipeline:
     """Return the step that writes the report."""
     found = {f"{variant.name}.ranking": f"{variant.name}.ranking" for variant in variants}
     for variant in variants:
+        found[f"{variant.name}.making"] = f"{variant.name}.making"
         if variant.traverses:
             found[f"{variant.name}.traversal"] = f"{variant.name}.traversal"
         if variant.uses_labels:
@@ -107,9 +110,7 @@ def create_report_pipeline(variants: Sequence[Variant]) -> Pipeline:
                     "local_features": "local_features",
                     "facts": "run_facts",
                     "options": "traversal_options",
-                    "parameters": "parameters",
                     "data_set": "params:data_set",
-                    "verification": "params:verification",
                     "published": "params:published",
                     "config": "params:report",
                     **found,
@@ -149,10 +150,10 @@ def create_scoring_pipeline(variant: Variant) -> Pipeline:
                     f"{name}.metrics",
                     f"{name}.submission",
                     "ablation_intervals",
-                    "stage_seconds",
+                    f"{name}.making",
                     "run_facts",
                     "traversal_options",
-                    "parameters",
+                    "params:data_set",
                     *_evidence(variant),
                 ],
                 outputs=f"{name}.mlflow_run",
