@@ -41,7 +41,7 @@ PIPELINES = (
     "__default__",
 )
 DIFFER = ("08_reporting", "mlflow_run", "audit", "met_files")
-"""Parts of the paths of artifacts that hold times, or paths of photos, which a copy changes."""
+"""Parts of the paths of artifacts that hold times."""
 SMALL = {
     "backbone": {"name": "tf_efficientnet_lite0", "weights": "package", "stage": -1},
     "max_side": 128,
@@ -152,17 +152,17 @@ def replace(place: Path, by: Path, with_record: bool) -> None:
 
 
 def try_one(finished: Path, other: Path, older: Path, work: Path, rng: random.Random) -> Trial:
-    """Spoil one artifact of a copy of a finished project and run.
+    """Spoil one artifact of a finished project and run.
 
     Args:
-        finished: the project, left as it is.
+        finished: the project as it was finished, left as it is.
         other: a finished project with other photos in a data set of the same name.
         older: the project as it was after a run with other parameters.
-        work: where to copy it to.
+        work: the project itself, brought back to its finished state first (some artifacts hold paths).
         rng: chooses artifact, damage and pipeline.
     """
-    shutil.rmtree(work, ignore_errors=True)
-    shutil.copytree(finished, work, symlinks=True)
+    shutil.rmtree(work / "data")
+    shutil.copytree(finished / "data", work / "data", symlinks=True)
     place, pipeline = rng.choice(artifacts(finished)), rng.choice(PIPELINES)
     damage = rng.choice([*DAMAGES, *REPLACED])
     if damage in DAMAGES:
@@ -170,7 +170,7 @@ def try_one(finished: Path, other: Path, older: Path, work: Path, rng: random.Ra
         DAMAGES[damage](file)
     else:
         source = (older if damage.startswith("older") else other) / place
-        if not source.exists():
+        if not source.exists():  # nothing to be mistaken for
             return Trial(place, damage, pipeline, "right")
         replace(work / place, source, damage.endswith("record"))
     code, output = run(work, [] if pipeline == "__default__" else ["--pipelines", pipeline])
@@ -269,13 +269,14 @@ def main() -> None:
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        finished = make_project(folder / "finished", ranking={"length": 20}, verification={"candidates": 5})
-        shutil.copytree(finished, folder / "older")
-        make_project(finished)
+        work = make_project(folder / "project", ranking={"length": 20}, verification={"candidates": 5})
+        shutil.copytree(work, folder / "older")
+        make_project(work)
+        finished = Path(shutil.copytree(work, folder / "finished", symlinks=True))
         other = make_project(folder / "other", leave_out=5)
         trials = []
         for number in range(options.trials):
-            trial = try_one(finished, other, folder / "older", folder / "work", rng)
+            trial = try_one(finished, other, folder / "older", work, rng)
             trials.append(trial)
             print(
                 f"{number + 1:4} {trial.pipeline:<22} {trial.damage:<32} {trial.place}: {trial.outcome}",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -98,9 +97,10 @@ def test_mlflow_is_not_spoken_to(project_with_results: Project) -> None:
 
 
 def test_serve_listens_on_loopback_only(project_with_results: Project) -> None:
-    with mock.patch("uvicorn.run") as run:
+    with mock.patch("uvicorn.Server") as server:
         result = invoke(project_with_results, "serve", "--port", "8765")
     assert result.exit_code == 0, result.output
     assert "http://127.0.0.1:8765" in result.output
-    options: dict[str, Any] = run.call_args.kwargs
-    assert (options["host"], options["port"]) == ("127.0.0.1", 8765)
+    config = server.call_args.args[0]
+    assert (config.host, config.port) == ("127.0.0.1", 8765)
+    server.return_value.run.assert_called_once_with()
