@@ -39,6 +39,7 @@ def store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     before = mlflow.get_tracking_uri()
     monkeypatch.chdir(folder)
     mlflow.set_tracking_uri(local_store())
+    mlflow.set_experiment("Default")  # of an earlier test, MLflow remembers a number
     yield local_store()
     while mlflow.active_run():
         mlflow.end_run()

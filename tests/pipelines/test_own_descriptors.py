@@ -164,7 +164,7 @@ def test_local_features_of_ones_own_verify_who_expands(own: tuple[Project, np.nd
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("gone.npy", r"gone\.npy: there is no such file"),
+        ("gone.npy", r"there is no file 'gone\.npy'"),
         ("short.npy", r"short\.npy: 49 rows, but the image table has 50 images.*one row fewer"),
     ],
 )

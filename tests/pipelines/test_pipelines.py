@@ -12,6 +12,7 @@ from networkx import descendants, is_directed_acyclic_graph
 from kedro_project import Project
 from landmark_retrieval.config_loader import PLAIN_GROUPS
 from landmark_retrieval.pipeline_registry import STAGES, register_pipelines
+from landmark_retrieval.retrieval import variants
 from variant_names import VARIANTS
 
 PIPELINES = register_pipelines()
@@ -31,7 +32,7 @@ NOT_FROM_A_STAGE = {
     "photos": "the user's",
     "store": "filled by the nodes that take it",
     "run_facts": "of the process",
-    **{f"{variant}.making": "of the records beside artifacts" for variant in VARIANTS},
+    **{f"{variant.name}.making": "of the records beside artifacts" for variant in variants.VARIANTS},
     "chosen_options": "optional, made by egt_sweep",
     "known_photos": "remembered_photos of the run before",
     "known_groups": "remembered_groups of the run before",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from landmark_retrieval.collection import SplitRows, landmark_of
+from landmark_retrieval.collection.groups import GroupsConfig
 from landmark_retrieval.descriptors import (
     DESCRIPTORS,
     BlendConfig,
@@ -43,11 +44,17 @@ from landmark_retrieval.verification.calibration import InlierFit, from_plain
 
 Config = TypeVar("Config", bound=BaseModel)
 
-PARAMETER_GROUPS = (
-    *DESCRIPTORS,
-    *("blend", "local_features", "verification", "expansion", "knn", "variants", "ranking", "groups"),
-)
-"""Parameters that a finished index is opened with; a run keeps them for the library."""
+PARAMETER_MODELS: Mapping[str, type[BaseModel]] = {
+    **dict.fromkeys(DESCRIPTORS, GlobalDescriptorConfig),
+    "blend": BlendConfig,
+    "local_features": LocalFeaturesConfig,
+    "verification": VerificationConfig,
+    "expansion": ExpansionConfig,
+    "knn": KnnConfig,
+    "ranking": RankingConfig,
+    "groups": GroupsConfig,
+}
+"""Parameters that a finished index is opened with; a run keeps them, and `variants`, for the library."""
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ THRESHOLD = 0.99
 
 With the fitted tail fewer than 1 in 100 photos with nothing to find reach it. Real tails are heavier, as
 unrelated buildings share windows and lettering, and 5 in 100 is what is allowed. From 0.95 to 0.99 it takes
-two or three inliers more (`benchmarks/not_here.py`). The value was raised from 0.95 after the demo and sf101 had
-been looked at, so these two sets are no independent test of it.
+two or three inliers more (`benchmarks/not_here.py`). The value was raised from 0.95 after the demo and
+sf101 had been looked at, so these two sets are no independent test of it.
 """
 
 RATE = 0.5

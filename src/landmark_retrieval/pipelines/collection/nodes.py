@@ -13,13 +13,13 @@ from landmark_retrieval.collection.doubts import doubtful_labels
 from landmark_retrieval.collection.duplicates import DuplicatesConfig, find_alike, near_duplicates
 from landmark_retrieval.collection.groups import Groups, GroupsConfig, group_photos, known_groups
 from landmark_retrieval.collection.growth import growth_in_words
-from landmark_retrieval.configuration import Configuration
 from landmark_retrieval.images import image_sources, source_contents, upright_size
 from landmark_retrieval.reporting.collection import (
     CollectionContent,
     CollectionPage,
     render_collection,
 )
+from landmark_retrieval.retrieval.index import PARAMETER_MODELS
 from landmark_retrieval.verification import VerificationConfig
 from landmark_retrieval.verification.calibration import fit_inliers, from_plain, pair_probabilities
 
@@ -134,7 +134,5 @@ def make_collection_page(
 
 def keep_search_options(**options: Any) -> dict[str, Any]:
     """Keep the parameters by which a new photo is described and found, so that a search needs no Kedro."""
-    return {
-        name: group.model_dump(mode="json") if isinstance(group, Configuration) else group
-        for name, group in options.items()
-    }
+    models = {name: PARAMETER_MODELS[name].model_validate(options[name]) for name in PARAMETER_MODELS}
+    return options | {name: model.model_dump(mode="json") for name, model in models.items()}

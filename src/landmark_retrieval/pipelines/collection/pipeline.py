@@ -5,7 +5,7 @@ from __future__ import annotations
 from kedro.pipeline import Node, Pipeline
 
 from landmark_retrieval.pipelines.collection import nodes
-from landmark_retrieval.retrieval.index import PARAMETER_GROUPS
+from landmark_retrieval.retrieval.index import PARAMETER_MODELS
 
 NAMESPACE = "collection"
 
@@ -114,7 +114,7 @@ def create_library_pipeline() -> Pipeline:
         [
             Node(
                 nodes.keep_search_options,
-                inputs={name: f"params:{name}" for name in PARAMETER_GROUPS},
+                inputs={name: f"params:{name}" for name in (*PARAMETER_MODELS, "variants")},
                 outputs="search_options",
                 name="keep_search_options",
                 namespace=NAMESPACE,
