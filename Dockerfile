@@ -2,8 +2,10 @@
 # Run: docker run -p 8000:8000 -v $PWD/token:/run/secrets/token:ro landmark-retrieval
 FROM python:3.11-slim-bookworm AS build
 
-# cpu leaves out the CUDA libraries (several GB); gpu takes the packages as requirements.lock names them.
+# cpu leaves out the CUDA libraries (several GB); gpu takes the packages as requirements.lock names them. TORCH_INDEX is the
+# address of PyTorch's own index of CPU wheels; without it the default index gives wheels that hold CUDA.
 ARG TORCH=cpu
+ARG TORCH_INDEX=
 WORKDIR /build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv
@@ -13,7 +15,7 @@ COPY requirements.lock ./
 RUN if [ "$TORCH" = cpu ]; then \
         grep -ivE '^(torch|torchvision|triton|faiss-gpu|nvidia-|cuda-)' requirements.lock > wanted.txt \
         && grep -iE '^(torch|torchvision)==' requirements.lock > torch.txt \
-        && pip install --index-url https://download.pytorch.org/whl/cpu --requirement torch.txt; \
+        && pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} --requirement torch.txt; \
     else cp requirements.lock wanted.txt; fi
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
