@@ -134,7 +134,7 @@ def _add_photos(app: FastAPI, holder: Holder, work: Work, limit: int) -> None:
             added = await work.run(put, photos)
         return schemas.Added(added=[photo_of(image_id) for image_id in added])
 
-    @app.delete("/api/photos/{photo_id:path}", status_code=204, tags=["photos"])
+    @app.delete("/api/photos/{photo_id:path}", status_code=204, response_class=Response, tags=["photos"])
     async def delete(photo_id: PhotoId) -> None:
         """Take a photo out of the collection; searches do not find it any more. Its file is kept."""
         collection = growing(holder)
