@@ -164,15 +164,13 @@ def try_one(finished: Path, other: Path, older: Path, work: Path, rng: random.Ra
     shutil.rmtree(work / "data")
     shutil.copytree(finished / "data", work / "data", symlinks=True)
     place, pipeline = rng.choice(artifacts(finished)), rng.choice(PIPELINES)
-    damage = rng.choice([*DAMAGES, *REPLACED])
+    sources = {name: (older if name.startswith("older") else other) / place for name in REPLACED}
+    damage = rng.choice([*DAMAGES, *(name for name, source in sources.items() if source.exists())])
     if damage in DAMAGES:
         file = a_file(work / place, rng)
         DAMAGES[damage](file)
     else:
-        source = (older if damage.startswith("older") else other) / place
-        if not source.exists():  # nothing to be mistaken for
-            return Trial(place, damage, pipeline, "right")
-        replace(work / place, source, damage.endswith("record"))
+        replace(work / place, sources[damage], damage.endswith("record"))
     code, output = run(work, [] if pipeline == "__default__" else ["--pipelines", pipeline])
     return Trial(place, damage, pipeline, judge(code, output, place, digests(finished), digests(work)))
 

@@ -18,13 +18,7 @@ from landmark_retrieval.images import UnreadableImageError, load_image
 from landmark_retrieval.reporting.thumbnails import thumbnail
 from landmark_retrieval.retrieval.answers import SearchResult
 from landmark_retrieval.serving import schemas
-from landmark_retrieval.serving.collection import (
-    Collection,
-    GrowingCollection,
-    Holder,
-    answer_of,
-    photo_of,
-)
+from landmark_retrieval.serving.collection import Collection, Holder, answer_of, photo_of
 from landmark_retrieval.serving.metrics import Metrics
 from landmark_retrieval.serving.uploads import MAX_PHOTOS, Upload, as_files, read_photos
 from landmark_retrieval.serving.work import Work
@@ -123,7 +117,7 @@ def _add_photos(app: FastAPI, holder: Holder, work: Work, limit: int) -> None:
     @app.post("/api/photos", status_code=201, tags=["photos"], openapi_extra=photo_body(several=True))
     async def add(request: Request) -> schemas.Added:
         """Add photos to the collection: all of them, or none where one cannot be read."""
-        collection = growing(holder)
+        collection = served(holder)
 
         def put(photos: list[Upload]) -> list[str]:
             with as_files(photos) as files, holder.writing:
@@ -137,7 +131,7 @@ def _add_photos(app: FastAPI, holder: Holder, work: Work, limit: int) -> None:
     @app.delete("/api/photos/{photo_id:path}", status_code=204, response_class=Response, tags=["photos"])
     async def delete(photo_id: PhotoId) -> None:
         """Take a photo out of the collection; searches do not find it any more. Its file is kept."""
-        collection = growing(holder)
+        collection = served(holder)
 
         def take() -> None:
             with holder.writing:
@@ -179,18 +173,6 @@ def _add_pictures(app: FastAPI, holder: Holder, work: Work) -> None:
         except (UnreadableImageError, OSError):
             raise HTTPException(404, "the file of this photo cannot be read any more") from None
         return Response(stream.getvalue(), media_type="image/jpeg", headers=cached)
-
-
-def growing(holder: Holder) -> GrowingCollection:
-    """Return the collection, where photos can be added and taken out.
-
-    Raises:
-        HTTPException: 501 where they cannot, 503 while it is being opened.
-    """
-    collection = served(holder)
-    if not isinstance(collection, GrowingCollection):
-        raise HTTPException(501, "photos of this collection can be neither added nor taken out")
-    return collection
 
 
 def _file(collection: Collection, photo_id: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 from urllib.parse import quote
 
 from landmark_retrieval.retrieval.answers import Landmark, SearchResult
@@ -29,15 +29,10 @@ class Collection(Protocol):
     def groups(self) -> list[list[str]]:
         """Return the groups of photos of one place."""
 
-
-@runtime_checkable
-class GrowingCollection(Collection, Protocol):
-    """A collection to which photos can be added."""
-
     def add(self, photos: Sequence[Path]) -> list[str]:
         """Add photos and return their ids."""
 
-    def delete(self, image_ids: Sequence[str]) -> None:
+    def delete(self, ids: Sequence[str]) -> None:
         """Take photos out."""
 
 

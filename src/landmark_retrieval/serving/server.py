@@ -46,7 +46,6 @@ PROBLEMS = {
     413: "The photo is too large",
     422: "There is no photo that can be read, or a parameter is out of its range",
     429: "Too much is waiting; `Retry-After` says when to come back",
-    501: "Photos of this collection can be neither added nor taken out",
     503: "The collection is being opened; `Retry-After` says when to come back",
 }
 
